@@ -1060,14 +1060,18 @@ class Client:
     def upgrade(self, sock, role, already_read=b"", timeout=None, **options):
         """TLS on a connected socket (STARTTLS); role is "client" or "server".
 
-        already_read are bytes that came behind the last plaintext.  The caller
-        keeps its copy of the socket, must not use it any more, and closes it.
+        already_read are bytes that came behind the last plaintext.  Cordon
+        has the socket from here: sock, if it is an object and not a number,
+        is closed when the upgrade succeeds.
         """
         with _Parcel() as parcel:
             parcel.params.update(fd_index=parcel.add_fd(_fileno(sock)), role=role)
             if already_read:
                 parcel.params["already_read"] = base64.b64encode(already_read).decode("ascii")
-            return self._establish("ssl.upgrade", parcel, timeout, options)
+            conn = self._establish("ssl.upgrade", parcel, timeout, options)
+        if hasattr(sock, "close"):
+            sock.close()
+        return conn
 
     def versions(self):
         return self.call("ssl.versions")

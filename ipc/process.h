@@ -1,0 +1,39 @@
+/*
+ * What every process of the tree does first, and the numbers it finds its
+ * descriptors at.
+ */
+#ifndef CORDON_IPC_PROCESS_H
+#define CORDON_IPC_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "ipc/result.h"
+
+enum {
+    PROCESS_MAILBOX = 3,
+    PROCESS_BOARD = 4,  /* nursery only */
+};
+
+/*
+ * For a program started by cordond: names the process, opens its log (to the mailbox, or to stderr
+ * for the manager), ignores SIGPIPE, makes it not dumpable, no_new_privs, sets umask 077, checks that the mailbox is a SEQPACKET
+ * socket, closes everything above what its kind has.  Ends the process with a message on stderr if it was
+ * not started so (a person ran it by hand).
+ */
+void process_begin(const char *name, bool log_on_stderr, int last_fd);
+
+/* Sets the process title that ps shows; argv from main, once, then process_title. */
+void process_title_init(int argc, char **argv);
+void process_title(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Closes all descriptors above 2 but those in keep (sorted ascending). */
+void process_keep_only(const int *keep, size_t count);
+
+/* How a worker's rlimits look; applied in the forked child. */
+void process_limit_worker(void);
+/* ... and a one-shot helper's: memory, CPU seconds, no files, no processes. */
+void process_limit_helper(void);
+
+#endif

@@ -1,0 +1,55 @@
+#ifndef API_CONTROL_H
+#define API_CONTROL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * The control socket, seen from a program: JSON-RPC lines and descriptors.
+ *
+ * The kernel merges and splits writes as it likes, so descriptors are not tied
+ * to the recvmsg that brought them: they queue up, and a complete line takes
+ * from the front as many as its "fds" says.
+ *
+ * A restarted manager writes a newline and the event `restarted`.  Before it
+ * stands at most one line that was cut off; that line and the descriptors
+ * nobody claimed are dropped.
+ */
+struct control;
+
+/*
+ * Connects to path or, when it is NULL, to the first of the usual places that
+ * answers.  NULL: no manager there; then why says so.  Release with
+ * control_free.
+ */
+struct control *control_open(const char *path, char *why, size_t why_size);
+
+/* Hangs up, which ends what was made through it.  NULL is fine. */
+void control_free(struct control *control);
+
+/* For poll: readable means that control_receive is worth a call. */
+int control_fd(const struct control *control);
+
+/*
+ * Sends a message with copies of fd_count descriptors; waits until it is with
+ * the kernel.  Borrows both.  false: see control_failure.
+ */
+bool control_send(struct control *control, const json_t *message, const int *fds, size_t fd_count);
+
+enum control_status {
+    CONTROL_MESSAGE, /* here is one */
+    CONTROL_NOTHING, /* none is complete yet; nothing more can be read now */
+    CONTROL_GONE     /* the other side hung up or broke the protocol: see control_failure */
+};
+
+/*
+ * The next message, a reply or an event, without waiting.  Gives *message; its
+ * descriptors stay open until control_free.
+ */
+enum control_status control_receive(struct control *control, json_t **message);
+
+/* Why control_send or control_receive failed: a sentence. */
+const char *control_failure(const struct control *control);
+
+#endif

@@ -11,10 +11,9 @@
 _Static_assert(sizeof(struct board_page) <= BOARD_PAGE_SIZE, "a worker has one page");
 
 static const char *const names[WORKER_STATE_COUNT] = {
-    [WORKER_SPAWNED] = "spawned",       [WORKER_HELLO] = "hello",
-    [WORKER_CERTIFY] = "certify",       [WORKER_CIPHER] = "cipher",
-    [WORKER_CONNECTION] = "connection", [WORKER_CLOSING] = "closing",
-    [WORKER_ALERTED] = "alerted",       [WORKER_CLOSED] = "closed",
+    [WORKER_SPAWNED] = "spawned", [WORKER_HELLO] = "hello",           [WORKER_CERTIFY] = "certify",
+    [WORKER_CIPHER] = "cipher",   [WORKER_CONNECTION] = "connection", [WORKER_CLOSING] = "closing",
+    [WORKER_ALERTED] = "alerted", [WORKER_CLOSED] = "closed",
 };
 
 const char *

@@ -15,28 +15,28 @@ enum { BOARD_PAGE_SIZE = 4096, BOARD_EVENTS = 64 };
 
 /* The states of a worker, named as in the reference (ssl 7.1, ssl_connection). */
 enum worker_state {
-    WORKER_SPAWNED,     /* forked, waiting for go */
-    WORKER_HELLO,       /* waiting for the peer's hello */
-    WORKER_CERTIFY,     /* certificates and their proofs */
-    WORKER_CIPHER,      /* Finished */
+    WORKER_SPAWNED, /* forked, waiting for go */
+    WORKER_HELLO,   /* waiting for the peer's hello */
+    WORKER_CERTIFY, /* certificates and their proofs */
+    WORKER_CIPHER,  /* Finished */
     WORKER_CONNECTION,
-    WORKER_CLOSING,     /* close_notify is out, waiting for the peer's end */
-    WORKER_ALERTED,     /* a fatal alert is out: alert_timeout */
+    WORKER_CLOSING, /* close_notify is out, waiting for the peer's end */
+    WORKER_ALERTED, /* a fatal alert is out: alert_timeout */
     WORKER_CLOSED,
     WORKER_STATE_COUNT
 };
 
 struct board_event {
-    int64_t at_ms;      /* monotonic */
-    uint32_t state;     /* enum worker_state */
-    uint32_t event;     /* the worker's own number for it */
-    uint64_t size;      /* bytes, where there are any */
+    int64_t at_ms;  /* monotonic */
+    uint32_t state; /* enum worker_state */
+    uint32_t event; /* the worker's own number for it */
+    uint64_t size;  /* bytes, where there are any */
 };
 
 struct board_page {
-    uint32_t state;         /* enum worker_state; written last */
-    uint32_t event_count;   /* all ever; the last BOARD_EVENTS are kept */
-    uint64_t in, out;       /* plaintext bytes */
+    uint32_t state;       /* enum worker_state; written last */
+    uint32_t event_count; /* all ever; the last BOARD_EVENTS are kept */
+    uint64_t in, out;     /* plaintext bytes */
     struct board_event events[BOARD_EVENTS];
 };
 

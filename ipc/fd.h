@@ -13,7 +13,7 @@
 
 #include "ipc/result.h"
 
-enum { FD_MAX_RECEIVED = 253 };  /* the kernel's SCM_MAX_FD */
+enum { FD_MAX_RECEIVED = 253 }; /* the kernel's SCM_MAX_FD */
 
 /* Closes *fd if it is not -1, and makes it -1. */
 void fd_close(int *fd);
@@ -24,8 +24,8 @@ void fd_close(int *fd);
  * are closed and the result is DESCRIPTORS, as it is after MSG_CTRUNC: then all are closed.
  * MESSAGE_TOO_LONG after MSG_TRUNC.  WOULD_BLOCK, CHANNEL_FAILED (errno).  flags: of recvmsg.
  */
-MUST_CHECK enum result fd_receive(int socket, void *bytes, size_t *size, int *fds,
-                                  size_t *fd_count, int flags);
+MUST_CHECK enum result fd_receive(int socket, void *bytes, size_t *size, int *fds, size_t *fd_count,
+                                  int flags);
 
 /* sendmsg(2) with descriptors, MSG_NOSIGNAL; *size is what was taken.  Borrows fds.
  * WOULD_BLOCK, CHANNEL_CLOSED (EPIPE, ECONNRESET), CHANNEL_FAILED (errno). */
@@ -33,15 +33,15 @@ MUST_CHECK enum result fd_send(int socket, const void *bytes, size_t *size, cons
                                size_t fd_count, int flags);
 
 /* What a received descriptor is. */
-bool fd_is_connected_stream(int fd);   /* TCP or Unix, connected */
-bool fd_is_listening_stream(int fd);   /* TCP or Unix, listening */
+bool fd_is_connected_stream(int fd); /* TCP or Unix, connected */
+bool fd_is_listening_stream(int fd); /* TCP or Unix, listening */
 bool fd_is_seqpacket(int fd);
 bool fd_is_regular_file(int fd);
 
 /* SO_COOKIE, the same for every copy of a socket; 0 if it has none. */
 uint64_t fd_cookie(int fd);
 
-MUST_CHECK enum result fd_set_nonblocking(int fd);   /* only for descriptors that nobody else holds */
+MUST_CHECK enum result fd_set_nonblocking(int fd); /* only for descriptors that nobody else holds */
 
 /* Turns a non-zero linger time off, so that close(2) cannot wait (linger 0 stays). */
 void fd_disarm_linger(int fd);

@@ -8,8 +8,8 @@
 #ifndef CORDON_IPC_LOG_H
 #define CORDON_IPC_LOG_H
 
-#include <stdbool.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "ipc/result.h"
@@ -37,7 +37,11 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
-#define log_debug(...) do { if (log_get_level() >= LOG_DEBUG) log_line(LOG_DEBUG, __VA_ARGS__); } while (0)
+#define log_debug(...)                        \
+    do {                                      \
+        if (log_get_level() >= LOG_DEBUG)     \
+            log_line(LOG_DEBUG, __VA_ARGS__); \
+    } while (0)
 
 const char *log_level_name(enum log_level level);
 bool log_level_parse(const char *name, enum log_level *level);

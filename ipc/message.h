@@ -18,8 +18,8 @@
 #include "ipc/result.h"
 
 enum {
-    MESSAGE_MAX = 4096,         /* bytes in a packet on a mailbox */
-    MESSAGE_MAX_LARGE = 65536,  /* on a keeper's or key decoder's channel */
+    MESSAGE_MAX = 4096,        /* bytes in a packet on a mailbox */
+    MESSAGE_MAX_LARGE = 65536, /* on a keeper's or key decoder's channel */
     MESSAGE_MAX_FDS = 128,
     CHANNELS_PER_MESSAGE = 32,
     PAIRS_PER_MESSAGE = 64,
@@ -68,14 +68,14 @@ enum delivery { DELIVERY_DESCRIPTOR, DELIVERY_MESSAGES };
 enum shutdown_how { SHUTDOWN_READ, SHUTDOWN_WRITE, SHUTDOWN_BOTH };
 enum check_what { CHECK_CHAIN, CHECK_TRUST };
 enum ending {
-    ENDING_LOCAL,       /* we closed: ssl.close, or both halves were shut down here */
-    ENDING_OWNER_GONE,  /* the owner closed its data descriptor */
-    ENDING_PEER,        /* the peer's close_notify, and ours */
-    ENDING_TRUNCATED,   /* end of file without close_notify */
-    ENDING_ALERT,       /* a fatal alert, either side's */
-    ENDING_TRANSPORT,   /* errno from the peer's socket */
-    ENDING_FAILED,      /* after failed: the handshake */
-    ENDING_ORPHANED,    /* the manager closed the mailbox */
+    ENDING_LOCAL,      /* we closed: ssl.close, or both halves were shut down here */
+    ENDING_OWNER_GONE, /* the owner closed its data descriptor */
+    ENDING_PEER,       /* the peer's close_notify, and ours */
+    ENDING_TRUNCATED,  /* end of file without close_notify */
+    ENDING_ALERT,      /* a fatal alert, either side's */
+    ENDING_TRANSPORT,  /* errno from the peer's socket */
+    ENDING_FAILED,     /* after failed: the handshake */
+    ENDING_ORPHANED,   /* the manager closed the mailbox */
 };
 
 enum message_type {
@@ -94,16 +94,25 @@ struct bytes {
     size_t size;
 };
 
-#define MESSAGE_KIND_u64(field)    uint64_t field; bool has_##field
-#define MESSAGE_KIND_i64(field)    int64_t field; bool has_##field
-#define MESSAGE_KIND_u32(field)    uint32_t field; bool has_##field
+#define MESSAGE_KIND_u64(field) \
+    uint64_t field;             \
+    bool has_##field
+#define MESSAGE_KIND_i64(field) \
+    int64_t field;              \
+    bool has_##field
+#define MESSAGE_KIND_u32(field) \
+    uint32_t field;             \
+    bool has_##field
 #define MESSAGE_KIND_text(field)   const char *field
 #define MESSAGE_KIND_bytes(field)  struct bytes field
 #define MESSAGE_KIND_secret(field) struct bytes field
 
 #define MESSAGE(NAME, name, routes, fds_min, fds_max, text) struct message_##name {
-#define FIELD(name, kind, field, presence, bound, text) MESSAGE_KIND_##kind(field);
-#define END(name) char end_; };
+#define FIELD(name, kind, field, presence, bound, text)     MESSAGE_KIND_##kind(field);
+#define END(name) \
+    char end_;    \
+    }             \
+    ;
 #include "ipc/messages.def"
 #undef MESSAGE
 #undef FIELD
@@ -112,7 +121,7 @@ struct bytes {
 struct message {
     enum message_type type;
     size_t fd_count;
-    int fds[MESSAGE_MAX_FDS];   /* received: owned, -1 once taken; to be sent: borrowed */
+    int fds[MESSAGE_MAX_FDS]; /* received: owned, -1 once taken; to be sent: borrowed */
     union {
 #define MESSAGE(NAME, name, routes, fds_min, fds_max, text) struct message_##name name;
 #define FIELD(name, kind, field, presence, bound, text)

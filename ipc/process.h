@@ -13,7 +13,7 @@
 
 enum {
     PROCESS_MAILBOX = 3,
-    PROCESS_BOARD = 4,  /* nursery only */
+    PROCESS_BOARD = 4, /* nursery only */
 };
 
 /*

@@ -6,18 +6,18 @@
 enum offered { NAMED, ALWAYS, BELOW_1_2 };
 
 const struct suite suites[] = {
-#define SUITE(code_, iana_, openssl_, gnutls_, kx_, cipher_, hash_, versions_, offered_)            \
-    {                                                                                               \
-        .code = (code_),                                                                            \
-        .iana = (iana_),                                                                            \
-        .openssl = (openssl_),                                                                      \
-        .gnutls = (gnutls_),                                                                        \
-        .key_exchange = (kx_),                                                                      \
-        .cipher = (cipher_),                                                                        \
-        .hash = (hash_),                                                                            \
-        .versions = (versions_),                                                                    \
-        .is_default = (offered_) == ALWAYS,                                                         \
-        .is_default_below_1_2 = (offered_) == BELOW_1_2,                                            \
+#define SUITE(code_, iana_, openssl_, gnutls_, kx_, cipher_, hash_, versions_, offered_) \
+    {                                                                                    \
+        .code = (code_),                                                                 \
+        .iana = (iana_),                                                                 \
+        .openssl = (openssl_),                                                           \
+        .gnutls = (gnutls_),                                                             \
+        .key_exchange = (kx_),                                                           \
+        .cipher = (cipher_),                                                             \
+        .hash = (hash_),                                                                 \
+        .versions = (versions_),                                                         \
+        .is_default = (offered_) == ALWAYS,                                              \
+        .is_default_below_1_2 = (offered_) == BELOW_1_2,                                 \
     },
 #include "ipc/suites.def"
 #undef SUITE
@@ -78,22 +78,37 @@ static const struct name alerts[] = {
 
 /* RFC 8446 4.2.7. */
 static const struct name groups[] = {
-    { 0x0017, "secp256r1" }, { 0x0018, "secp384r1" }, { 0x0019, "secp521r1" },
-    { 0x001d, "x25519" },    { 0x001e, "x448" },      { 0x0100, "ffdhe2048" },
-    { 0x0101, "ffdhe3072" }, { 0x0102, "ffdhe4096" }, { 0x0103, "ffdhe6144" },
-    { 0x0104, "ffdhe8192" }, { 0, NULL },
+    { 0x0017, "secp256r1" },
+    { 0x0018, "secp384r1" },
+    { 0x0019, "secp521r1" },
+    { 0x001d, "x25519" },
+    { 0x001e, "x448" },
+    { 0x0100, "ffdhe2048" },
+    { 0x0101, "ffdhe3072" },
+    { 0x0102, "ffdhe4096" },
+    { 0x0103, "ffdhe6144" },
+    { 0x0104, "ffdhe8192" },
+    { 0, NULL },
 };
 
 /* RFC 8446 4.2.3. */
 static const struct name signatures[] = {
-    { 0x0201, "rsa_pkcs1_sha1" },         { 0x0203, "ecdsa_sha1" },
-    { 0x0401, "rsa_pkcs1_sha256" },       { 0x0501, "rsa_pkcs1_sha384" },
-    { 0x0601, "rsa_pkcs1_sha512" },       { 0x0403, "ecdsa_secp256r1_sha256" },
-    { 0x0503, "ecdsa_secp384r1_sha384" }, { 0x0603, "ecdsa_secp521r1_sha512" },
-    { 0x0804, "rsa_pss_rsae_sha256" },    { 0x0805, "rsa_pss_rsae_sha384" },
-    { 0x0806, "rsa_pss_rsae_sha512" },    { 0x0807, "ed25519" },
-    { 0x0808, "ed448" },                  { 0x0809, "rsa_pss_pss_sha256" },
-    { 0x080a, "rsa_pss_pss_sha384" },     { 0x080b, "rsa_pss_pss_sha512" },
+    { 0x0201, "rsa_pkcs1_sha1" },
+    { 0x0203, "ecdsa_sha1" },
+    { 0x0401, "rsa_pkcs1_sha256" },
+    { 0x0501, "rsa_pkcs1_sha384" },
+    { 0x0601, "rsa_pkcs1_sha512" },
+    { 0x0403, "ecdsa_secp256r1_sha256" },
+    { 0x0503, "ecdsa_secp384r1_sha384" },
+    { 0x0603, "ecdsa_secp521r1_sha512" },
+    { 0x0804, "rsa_pss_rsae_sha256" },
+    { 0x0805, "rsa_pss_rsae_sha384" },
+    { 0x0806, "rsa_pss_rsae_sha512" },
+    { 0x0807, "ed25519" },
+    { 0x0808, "ed448" },
+    { 0x0809, "rsa_pss_pss_sha256" },
+    { 0x080a, "rsa_pss_pss_sha384" },
+    { 0x080b, "rsa_pss_pss_sha512" },
     { 0, NULL },
 };
 

@@ -12,15 +12,16 @@
 #include "ipc/message.h"
 
 struct suite {
-    uint16_t code;            /* IANA */
-    const char *iana;         /* TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 */
-    const char *openssl;      /* ECDHE-RSA-AES256-GCM-SHA384 */
-    const char *gnutls;       /* name as gnutls_cipher_suite_info gives it */
-    const char *key_exchange; /* the reference's word: ecdhe_rsa; "any" in TLS 1.3 */
-    const char *cipher;       /* aes_256_gcm */
-    const char *hash;         /* NULL for AEAD suites before TLS 1.3 */
-    unsigned versions;        /* mask of enum tls_version */
-    bool is_default;          /* offered unless ciphers says otherwise */
+    uint16_t code;             /* IANA */
+    const char *iana;          /* TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 */
+    const char *openssl;       /* ECDHE-RSA-AES256-GCM-SHA384 */
+    const char *gnutls;        /* name as gnutls_cipher_suite_info gives it */
+    const char *key_exchange;  /* the reference's word: ecdhe_rsa; "any" in TLS 1.3 */
+    const char *cipher;        /* aes_256_gcm */
+    const char *hash;          /* NULL for AEAD suites before TLS 1.3 */
+    unsigned versions;         /* mask of enum tls_version */
+    bool is_default;           /* offered unless ciphers says otherwise */
+    bool is_default_below_1_2; /* offered so too, but only where TLS 1.0 or 1.1 was named */
 };
 
 extern const struct suite suites[];

@@ -1,0 +1,88 @@
+#include "manager/cordond_outbox.h"
+
+#include <stdlib.h>
+
+#include "ipc/mailbox.h"
+
+struct outbox_entry {
+    struct outbox_entry *next;
+    struct message message; /* its descriptors are owned */
+};
+
+void
+outbox_init(struct outbox *o, int mailbox)
+{
+    *o = (struct outbox){ .mailbox = mailbox };
+    o->last = &o->first;
+}
+
+static void
+drop_first(struct outbox *o)
+{
+    struct outbox_entry *entry = o->first;
+
+    o->first = entry->next;
+    if (o->first == NULL)
+        o->last = &o->first;
+    o->count--;
+    message_fini(&entry->message);
+    free(entry);
+}
+
+void
+outbox_fini(struct outbox *o)
+{
+    while (o->first != NULL)
+        drop_first(o);
+}
+
+static enum result
+append(struct outbox *o, struct message *m)
+{
+    struct outbox_entry *entry = malloc(sizeof(*entry));
+
+    if (entry == NULL) {
+        message_fini(m);
+        return RESULT_NO_MEMORY;
+    }
+    entry->next = NULL;
+    entry->message = *m;
+    *o->last = entry;
+    o->last = &entry->next;
+    o->count++;
+    return RESULT_OK;
+}
+
+enum result
+outbox_send(struct outbox *o, struct message *m)
+{
+    enum result result = RESULT_WOULD_BLOCK;
+
+    if (o->mailbox >= 0 && o->first == NULL)
+        result = mailbox_send(o->mailbox, m);
+    if (o->mailbox >= 0 && result == RESULT_WOULD_BLOCK)
+        return append(o, m);
+    message_fini(m);
+    return o->mailbox >= 0 ? result : RESULT_CHANNEL_CLOSED;
+}
+
+enum result
+outbox_flush(struct outbox *o)
+{
+    while (o->first != NULL) {
+        enum result result = mailbox_send(o->mailbox, &o->first->message);
+
+        if (result == RESULT_WOULD_BLOCK)
+            return RESULT_OK;
+        if (result != RESULT_OK)
+            return result;
+        drop_first(o);
+    }
+    return RESULT_OK;
+}
+
+bool
+outbox_is_empty(const struct outbox *o)
+{
+    return o->first == NULL;
+}

@@ -2,7 +2,6 @@
 
 #include "api/control.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -81,30 +80,16 @@ call_fail(bool is_json, enum exit_status status, const char *reason, const char 
     return status;
 }
 
-/* "enoent" for ENOENT. */
-static void
-posix_name(char *name, size_t size, int error)
-{
-    const char *symbol = strerrorname_np(error);
-    size_t i;
-
-    for (i = 0; symbol && symbol[i] && i + 1 < size; i++)
-        name[i] = (char)tolower((unsigned char)symbol[i]);
-    name[i] = '\0';
-}
-
 /* The same error as the manager's, had it opened the file. */
 static enum exit_status
 refuse_file(const struct call *call, const char *option, const char *path, int error)
 {
     char message[512];
-    char posix[32];
 
-    posix_name(posix, sizeof(posix), error);
     snprintf(message, sizeof(message), "%s %s: %s", option, path, strerror(error));
     print_error(call, json_pack("{s:i,s:s,s:{s:s,s:s,s:s,s:s,s:s}}", "code", -32000, "message",
                                 message, "data", "reason", "options", "option", option, "value",
-                                path, "why", strerror(error), "posix", posix));
+                                path, "why", strerror(error), "posix", posix_name(error)));
     return EXIT_FAILED;
 }
 
@@ -161,14 +146,18 @@ send_request(struct running *run)
     const struct call *call = run->call;
     json_t *request = json_pack("{s:s,s:i,s:s,s:O}", "jsonrpc", "2.0", "id", 1, "method",
                                 call->method, "params", run->params);
-    bool is_sent;
+    enum result result;
 
+    if (!request) /* the method is no UTF-8 */
+        return call_fail(call->is_json, EXIT_USAGE, "usage", "the method is not a method's name");
     if (run->fd_count > 0)
         json_object_set_new(request, "fds", json_integer((json_int_t)run->fd_count));
-    is_sent = request && control_send(run->control, request, run->fds, run->fd_count);
+    result = control_send(run->control, request, run->fds, run->fd_count);
     json_decref(request);
-    if (!is_sent)
-        return call_fail(call->is_json, EXIT_FAILED, "no_manager", control_failure(run->control));
+    if (result == RESULT_LIMIT || result == RESULT_CHANNEL_FAILED)
+        return call_fail(call->is_json, EXIT_FAILED, result_name(result),
+                         control_failure(run->control));
+    /* A manager that refuses us has written why before it hung up. */
     return EXIT_OK;
 }
 
@@ -253,18 +242,17 @@ handle_messages(struct running *run, bool *is_answered, enum exit_status *status
     json_t *message;
 
     for (;;) {
-        switch (control_receive(run->control, &message)) {
-        case CONTROL_MESSAGE:
-            if (handle_message(run->call, message, is_answered, status))
-                return true;
-            break;
-        case CONTROL_NOTHING:
+        enum result result = control_receive(run->control, &message);
+
+        if (result == RESULT_WOULD_BLOCK)
             return false;
-        case CONTROL_GONE:
+        if (result != RESULT_OK) {
             *status = call_fail(run->call->is_json, EXIT_NO_MANAGER, "no_manager",
                                 control_failure(run->control));
             return true;
         }
+        if (handle_message(run->call, message, is_answered, status))
+            return true;
     }
 }
 

@@ -1,6 +1,7 @@
 #include "api/control.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +9,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "ipc/fd.h"
+
 enum {
     LINE_MAX_OUT = 64 * 1024,
     LINE_MAX_IN = 1024 * 1024,
     CHUNK = 64 * 1024,
-    FDS_UNCLAIMED_MAX = 64,
-    FDS_PER_MESSAGE = 253 /* the kernel's SCM_MAX_FD */
+    FDS_UNCLAIMED_MAX = 64
 };
 
 struct control {
@@ -136,151 +138,100 @@ control_failure(const struct control *control)
     return control->failure;
 }
 
-static bool
-fail(struct control *control, const char *why)
+/* Gives result, with a sentence that says why. */
+static enum result
+fail(struct control *control, enum result result, const char *why)
 {
     snprintf(control->failure, sizeof(control->failure), "%s", why);
-    return false;
+    return result;
 }
 
-static ssize_t
-send_with_fds(int fd, const char *bytes, size_t size, const int *fds, size_t fd_count)
+/* What a failed call of fd_send or fd_receive means. */
+static enum result
+fail_transport(struct control *control, enum result result)
 {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int) * FDS_UNCLAIMED_MAX)];
-        struct cmsghdr align;
-    } rights = { .bytes = { 0 } };
-    struct iovec part = { .iov_base = (char *)bytes, .iov_len = size };
-    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+    bool is_posix = result == RESULT_CHANNEL_FAILED;
 
-    if (fd_count > 0) {
-        message.msg_control = rights.bytes;
-        message.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
-        CMSG_FIRSTHDR(&message)->cmsg_level = SOL_SOCKET;
-        CMSG_FIRSTHDR(&message)->cmsg_type = SCM_RIGHTS;
-        CMSG_FIRSTHDR(&message)->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, sizeof(int) * fd_count);
-    }
-    return sendmsg(fd, &message, MSG_NOSIGNAL);
+    return fail(control, result, is_posix ? strerror(errno) : result_text(result));
 }
 
 /* The descriptors go with the first byte. */
-static bool
+static enum result
 send_all(struct control *control, const char *bytes, size_t size, const int *fds, size_t fd_count)
 {
     while (size > 0) {
-        ssize_t sent = send_with_fds(control->fd, bytes, size, fds, fd_count);
+        size_t sent = size;
+        enum result result = fd_send(control->fd, bytes, &sent, fds, fd_count, 0);
 
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0)
-            return fail(control, strerror(errno));
+        if (result != RESULT_OK)
+            return fail_transport(control, result);
         bytes += sent;
-        size -= (size_t)sent;
+        size -= sent;
         fd_count = 0;
     }
-    return true;
+    return RESULT_OK;
 }
 
-bool
+enum result
 control_send(struct control *control, const json_t *message, const int *fds, size_t fd_count)
 {
+    enum result result;
     char *line;
     size_t size;
-    bool is_sent;
 
     if (fd_count > FDS_UNCLAIMED_MAX)
-        return fail(control, "more than 64 descriptors");
+        return fail(control, RESULT_LIMIT, "more than 64 descriptors");
     line = json_dumps(message, JSON_COMPACT | JSON_ENSURE_ASCII);
     if (!line)
-        return fail(control, "out of memory");
+        return fail(control, RESULT_NO_MEMORY, result_text(RESULT_NO_MEMORY));
     size = strlen(line);
     if (size > LINE_MAX_OUT) {
         free(line);
-        return fail(control, "the request is longer than 65536 bytes");
+        return fail(control, RESULT_LIMIT, "the request is longer than 65,536 bytes");
     }
     line[size] = '\n'; /* in place of the NUL */
-    is_sent = send_all(control, line, size + 1, fds, fd_count);
+    result = send_all(control, line, size + 1, fds, fd_count);
     free(line);
-    return is_sent;
+    return result;
 }
 
-/* Takes the descriptors; those that are too many are closed. */
-static bool
-queue_fds(struct control *control, struct msghdr *received)
-{
-    bool is_room = true;
-
-    control->fds_in_chunk = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(received); c; c = CMSG_NXTHDR(received, c)) {
-        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            if (control->fd_count < FDS_UNCLAIMED_MAX) {
-                control->fds[control->fd_count++] = fd;
-                control->fds_in_chunk++;
-            } else {
-                close(fd);
-                is_room = false;
-            }
-        }
-    }
-    return is_room;
-}
-
-static bool
+static enum result
 make_room(struct control *control)
 {
     size_t room = control->size + CHUNK;
     char *bytes;
 
     if (room <= control->room)
-        return true;
+        return RESULT_OK;
     bytes = realloc(control->bytes, room);
     if (!bytes)
-        return fail(control, "out of memory");
+        return fail(control, RESULT_NO_MEMORY, result_text(RESULT_NO_MEMORY));
     control->bytes = bytes;
     control->room = room;
-    return true;
+    return RESULT_OK;
 }
 
-static enum control_status
+static enum result
 read_chunk(struct control *control)
 {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int) * FDS_PER_MESSAGE)];
-        struct cmsghdr align;
-    } rights = { .bytes = { 0 } };
-    struct iovec part;
-    struct msghdr message = { .msg_iov = &part,
-                              .msg_iovlen = 1,
-                              .msg_control = rights.bytes,
-                              .msg_controllen = sizeof(rights.bytes) };
-    ssize_t got;
+    size_t size = CHUNK;
+    size_t fd_count = FDS_UNCLAIMED_MAX - control->fd_count;
+    enum result result = make_room(control);
 
-    if (!make_room(control))
-        return CONTROL_GONE;
-    part = (struct iovec){ .iov_base = control->bytes + control->size, .iov_len = CHUNK };
-    do
-        got = recvmsg(control->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (got < 0 && errno == EINTR);
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-        return CONTROL_NOTHING;
-    if (got <= 0) {
-        fail(control, got == 0 ? "the manager hung up" : strerror(errno));
-        return CONTROL_GONE;
-    }
-    control->size += (size_t)got;
-    if (!queue_fds(control, &message) || (message.msg_flags & MSG_CTRUNC)) {
-        fail(control, "more descriptors came than there is room for");
-        return CONTROL_GONE;
-    }
-    return CONTROL_MESSAGE;
+    if (result != RESULT_OK)
+        return result;
+    result = fd_receive(control->fd, control->bytes + control->size, &size,
+                        control->fds + control->fd_count, &fd_count, MSG_DONTWAIT);
+    if (result == RESULT_WOULD_BLOCK)
+        return result;
+    if (result != RESULT_OK)
+        return fail_transport(control, result);
+    control->fds_in_chunk = fd_count;
+    control->fd_count += fd_count;
+    control->size += size;
+    if (size == 0)
+        return fail(control, RESULT_CHANNEL_CLOSED, "the manager hung up");
+    return RESULT_OK;
 }
 
 /* Gives one parsed line, or NULL when it is not a JSON object. */
@@ -308,26 +259,26 @@ is_restarted(const json_t *message)
 }
 
 /* The message's descriptors move from the queue to the claimed ones. */
-static bool
+static enum result
 claim_fds(struct control *control, const json_t *message)
 {
     json_int_t wanted = json_integer_value(json_object_get(message, "fds"));
+    size_t count = (size_t)wanted;
     int *claimed;
 
     if (wanted == 0)
-        return true;
-    if (wanted < 0 || (size_t)wanted > control->fd_count)
-        return fail(control, "a message names descriptors that did not come");
-    claimed = realloc(control->claimed,
-                      (control->claimed_count + (size_t)wanted) * sizeof(control->claimed[0]));
+        return RESULT_OK;
+    if (wanted < 0 || count > control->fd_count)
+        return fail(control, RESULT_DESCRIPTORS, "a message names descriptors that did not come");
+    claimed = realloc(control->claimed, (control->claimed_count + count) * sizeof(claimed[0]));
     if (!claimed)
-        return fail(control, "out of memory");
-    memcpy(claimed + control->claimed_count, control->fds, (size_t)wanted * sizeof(claimed[0]));
+        return fail(control, RESULT_NO_MEMORY, result_text(RESULT_NO_MEMORY));
+    memcpy(claimed + control->claimed_count, control->fds, count * sizeof(claimed[0]));
     control->claimed = claimed;
-    control->claimed_count += (size_t)wanted;
-    control->fd_count -= (size_t)wanted;
-    memmove(control->fds, control->fds + wanted, control->fd_count * sizeof(control->fds[0]));
-    return true;
+    control->claimed_count += count;
+    control->fd_count -= count;
+    memmove(control->fds, control->fds + count, control->fd_count * sizeof(control->fds[0]));
+    return RESULT_OK;
 }
 
 /*
@@ -335,7 +286,7 @@ claim_fds(struct control *control, const json_t *message)
  * carries descriptors, so those of the last chunk belong to its last bytes:
  * to the event `restarted` itself only if nothing follows it.
  */
-static bool
+static enum result
 admit(struct control *control, const json_t *message)
 {
     if (is_restarted(message)) {
@@ -345,7 +296,7 @@ admit(struct control *control, const json_t *message)
         control->is_line_cut = false;
     }
     if (control->is_line_cut)
-        return fail(control, "the manager sent a line that is not a JSON object");
+        return fail(control, RESULT_PARSE_ERROR, "the manager sent a line that is no JSON object");
     return claim_fds(control, message);
 }
 
@@ -353,58 +304,55 @@ admit(struct control *control, const json_t *message)
 static char *
 find_newline(struct control *control)
 {
-    char *newline = NULL;
+    char *newline;
 
-    if (control->size > control->searched)
-        newline =
-            memchr(control->bytes + control->searched, '\n', control->size - control->searched);
+    if (control->size == control->searched)
+        return NULL; /* also when there is no buffer yet */
+    newline = memchr(control->bytes + control->searched, '\n', control->size - control->searched);
     if (!newline)
         control->searched = control->size;
     return newline;
 }
 
-/* Takes the first line, of size bytes.  Gives a message, or NULL and whether that is fine. */
-static json_t *
-parse_line(struct control *control, size_t size, bool *is_fine)
+/* Takes the first line, of size bytes.  *message is NULL when it is to be passed over. */
+static enum result
+parse_line(struct control *control, size_t size, json_t **message)
 {
-    json_t *message = take_line(control, size);
+    json_t *parsed = take_line(control, size);
+    enum result result;
 
-    *is_fine = true;
-    if (!message && size > 0) {
-        *is_fine = !control->is_line_cut || fail(control, "the manager sent lines of no JSON");
-        control->is_line_cut = true;
+    *message = NULL;
+    if (!parsed && size > 0 && control->is_line_cut)
+        return fail(control, RESULT_PARSE_ERROR, "the manager sent lines that are no JSON objects");
+    if (!parsed) {
+        control->is_line_cut = control->is_line_cut || size > 0;
+        return RESULT_OK;
     }
-    if (message && !admit(control, message)) {
-        *is_fine = false;
-        json_decref(message);
-        message = NULL;
-    }
-    return message;
+    result = admit(control, parsed);
+    if (result == RESULT_OK)
+        *message = parsed;
+    else
+        json_decref(parsed);
+    return result;
 }
 
-enum control_status
+enum result
 control_receive(struct control *control, json_t **message)
 {
     for (;;) {
         char *newline = find_newline(control);
-        enum control_status status;
+        json_t *parsed = NULL;
+        enum result result;
 
-        if (newline) {
-            bool is_fine;
-            json_t *parsed = parse_line(control, (size_t)(newline - control->bytes), &is_fine);
-
-            if (parsed)
-                *message = parsed;
-            if (parsed || !is_fine)
-                return parsed ? CONTROL_MESSAGE : CONTROL_GONE;
-            continue;
-        }
-        if (control->size > LINE_MAX_IN) {
-            fail(control, "the manager sent a line longer than 1 MiB");
-            return CONTROL_GONE;
-        }
-        status = read_chunk(control);
-        if (status != CONTROL_MESSAGE)
-            return status;
+        if (newline)
+            result = parse_line(control, (size_t)(newline - control->bytes), &parsed);
+        else if (control->size > LINE_MAX_IN)
+            result = fail(control, RESULT_LINE_TOO_LONG, "the manager sent a line over 1 MiB");
+        else
+            result = read_chunk(control);
+        if (parsed)
+            *message = parsed;
+        if (parsed || result != RESULT_OK)
+            return result;
     }
 }

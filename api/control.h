@@ -2,8 +2,9 @@
 #define API_CONTROL_H
 
 #include <jansson.h>
-#include <stdbool.h>
 #include <stddef.h>
+
+#include "ipc/result.h"
 
 /*
  * The control socket, seen from a program: JSON-RPC lines and descriptors.
@@ -33,21 +34,19 @@ int control_fd(const struct control *control);
 
 /*
  * Sends a message with copies of fd_count descriptors; waits until it is with
- * the kernel.  Borrows both.  false: see control_failure.
+ * the kernel.  Borrows both.  LIMIT: longer than a line may be.  Other
+ * failures end the connection; control_failure says why.
  */
-bool control_send(struct control *control, const json_t *message, const int *fds, size_t fd_count);
-
-enum control_status {
-    CONTROL_MESSAGE, /* here is one */
-    CONTROL_NOTHING, /* none is complete yet; nothing more can be read now */
-    CONTROL_GONE     /* the other side hung up or broke the protocol: see control_failure */
-};
+MUST_CHECK enum result control_send(struct control *control, const json_t *message, const int *fds,
+                                    size_t fd_count);
 
 /*
  * The next message, a reply or an event, without waiting.  Gives *message; its
- * descriptors stay open until control_free.
+ * descriptors stay open until control_free.  WOULD_BLOCK: none is complete yet.
+ * Anything else: the other side hung up or broke the protocol; control_failure
+ * says how.
  */
-enum control_status control_receive(struct control *control, json_t **message);
+MUST_CHECK enum result control_receive(struct control *control, json_t **message);
 
 /* Why control_send or control_receive failed: a sentence. */
 const char *control_failure(const struct control *control);

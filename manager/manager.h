@@ -11,7 +11,9 @@
 #define CORDON_MANAGER_MANAGER_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <uv.h>
 
 #include "ipc/result.h"
@@ -55,8 +57,10 @@ void connections_client_gone(struct client *c);
 void connections_close_all(int64_t timeout_ms, void (*on_done)(void));
 /* For cordon.status: adds connections, handshaking, listeners, totals. */
 void connections_status(json_t *status);
-/* Rows of what this client may see, for the snapshot of cordon.subscribe. */
+/* {connections, next} of what this client may see, at most 1,000: the snapshot of cordon.subscribe. */
 json_t *connections_snapshot(struct client *c);
+/* For cordon.clients: how many of each it owns. */
+void connections_count(const struct client *c, uint32_t *connections, uint32_t *listeners);
 /* What the nursery's library has: masks and codes as in nursery_ready; false before it is ready. */
 bool nurseries_library(uint32_t *versions, const uint8_t **suites, size_t *suites_size);
 

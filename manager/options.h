@@ -42,6 +42,8 @@ struct options {
     bool mode_list;
     bool nodelay, reuseaddr;
     int backlog;
+    /* Given here or in base, as path or as descriptor. */
+    bool has_certfile, has_cacertfile;
 };
 
 /*

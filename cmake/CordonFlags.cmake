@@ -26,8 +26,8 @@ add_compile_definitions(_GNU_SOURCE CORDON_VERSION="${PROJECT_VERSION}")
 add_compile_options(-UNDEBUG)
 
 add_compile_options(
-    -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wundef -Wpointer-arith -Wwrite-strings
-    "$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes;-Wmissing-prototypes;-Wold-style-definition>")
+    -Wall -Wextra -Wvla -Wformat=2 -Wundef -Wpointer-arith -Wwrite-strings
+    "$<$<COMPILE_LANGUAGE:C>:-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes;-Wold-style-definition>")
 if(CORDON_WERROR)
     add_compile_options(-Werror)
 endif()

@@ -25,7 +25,8 @@
 enum {
     LEDGER_SIZE = 64 << 20, /* room for every record there can be; only what is written is there */
     STOP_LIMIT_MS = 10000, /* each of: until `finished`, until all are gone, until the killed are */
-    OUTBOX_LIMIT = 1000,   /* a manager that does not listen is not listened to */
+    HANG_UP_LIMIT_MS = 2000, /* from the manager's closed mailbox to its end */
+    OUTBOX_LIMIT = 1000,     /* a manager that does not listen is not listened to */
     POLL_FIXED = 2,
 };
 
@@ -424,8 +425,9 @@ receive_one(struct loop *l)
     if (result == RESULT_CHANNEL_CLOSED) {
         fd_close(&l->mailbox);
         l->outbox.mailbox = -1;
-        if (l->state < TREE_ENDING)
-            give_up_manager(l, "it has closed its mailbox");
+        /* Most likely it is dying, and how it died is what people want to read. */
+        if (l->state == TREE_RUNNING)
+            l->deadline_ms = clock_now_ms() + HANG_UP_LIMIT_MS;
         return false;
     }
     if (result != RESULT_OK) {
@@ -477,6 +479,10 @@ loop_force(struct loop *l, const char *why)
 static void
 on_deadline(struct loop *l)
 {
+    if (l->state == TREE_RUNNING) {
+        give_up_manager(l, "it has closed its mailbox");
+        return;
+    }
     if (l->state == TREE_FORCED) {
         log_error("processes are left that cannot be killed");
         l->exit_status = EXIT_FAILURE;

@@ -1,0 +1,266 @@
+/*
+ * What is known of a connection, as clients are told.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "ipc/log.h"
+#include "ipc/suites.h"
+#include "manager/connection.h"
+
+static char *
+copy_of(const char *text)
+{
+    return text != NULL ? strdup(text) : NULL;
+}
+
+/* The peer's strings are escaped here once, for logs and JSON alike. */
+static char *
+escaped(const void *bytes, size_t size)
+{
+    char text[1100];
+
+    log_escape(text, sizeof(text), bytes, size);
+    return strdup(text);
+}
+
+void
+facts_from(struct facts *facts, const struct message_established *m)
+{
+    facts->version = m->version;
+    facts->suite = m->suite;
+    facts->group = m->group;
+    facts->signature = m->signature;
+    facts->took_ms = m->took_ms;
+    facts->peer_certificate = m->peer_certificate;
+    facts->resumed = m->resumed != 0;
+    facts->verified = m->verified != 0;
+    if (m->server_name != NULL)
+        facts->server_name = escaped(m->server_name, strlen(m->server_name));
+    if (m->alpn.size > 0)
+        facts->alpn = escaped(m->alpn.data, m->alpn.size);
+    facts->subject = copy_of(m->subject);
+    facts->issuer = copy_of(m->issuer);
+    facts->serial = copy_of(m->serial);
+    facts->sha256 = copy_of(m->sha256);
+    facts->public_key = copy_of(m->public_key);
+    facts->not_before = m->not_before;
+    facts->not_after = m->not_after;
+}
+
+void
+facts_fini(struct facts *facts)
+{
+    free(facts->server_name);
+    free(facts->alpn);
+    free(facts->subject);
+    free(facts->issuer);
+    free(facts->serial);
+    free(facts->sha256);
+    free(facts->public_key);
+    memset(facts, 0, sizeof(*facts));
+}
+
+/* --- addresses --- */
+
+void
+address_of_peer(int fd, struct address *a)
+{
+    a->size = sizeof(a->bytes);
+    if (getpeername(fd, (struct sockaddr *)&a->bytes, &a->size) < 0)
+        a->size = 0;
+}
+
+void
+address_of_socket(int fd, struct address *a)
+{
+    a->size = sizeof(a->bytes);
+    if (getsockname(fd, (struct sockaddr *)&a->bytes, &a->size) < 0)
+        a->size = 0;
+}
+
+/* An IPv4 peer of a dual-stack socket is an IPv4 peer. */
+static uint16_t
+ip_text(const struct address *a, char text[INET6_ADDRSTRLEN])
+{
+    if (a->bytes.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&a->bytes;
+
+        inet_ntop(AF_INET, &in->sin_addr, text, INET6_ADDRSTRLEN);
+        return ntohs(in->sin_port);
+    }
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&a->bytes;
+
+    if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+        inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], text, INET6_ADDRSTRLEN);
+    else
+        inet_ntop(AF_INET6, &in6->sin6_addr, text, INET6_ADDRSTRLEN);
+    return ntohs(in6->sin6_port);
+}
+
+static void
+path_text(const struct address *a, char *text, size_t size)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&a->bytes;
+    size_t offset = offsetof(struct sockaddr_un, sun_path);
+    size_t path_size = a->size > offset ? a->size - offset : 0;
+
+    /* A name in the abstract namespace begins with NUL; a path ends with one. */
+    if (path_size > 0 && un->sun_path[0] != '\0')
+        path_size = strnlen(un->sun_path, path_size);
+    log_escape(text, size, un->sun_path, path_size);
+}
+
+static bool
+is_ip(const struct address *a)
+{
+    return a->size > 0 && (a->bytes.ss_family == AF_INET || a->bytes.ss_family == AF_INET6);
+}
+
+json_t *
+address_json(const struct address *a)
+{
+    char text[512];
+
+    if (a->size == 0)
+        return json_null();
+    if (is_ip(a)) {
+        int port = ip_text(a, text);
+
+        return json_pack("{s:s, s:i}", "address", text, "port", port);
+    }
+    path_text(a, text, sizeof(text));
+    return json_pack("{s:s}", "path", text);
+}
+
+void
+address_text(const struct address *a, char *text, size_t size)
+{
+    char ip[INET6_ADDRSTRLEN];
+
+    if (is_ip(a)) {
+        int port = ip_text(a, ip);
+
+        snprintf(text, size, strchr(ip, ':') != NULL ? "[%s]:%d" : "%s:%d", ip, port);
+    } else if (a->size > 0) {
+        path_text(a, text, size);
+    } else {
+        snprintf(text, size, "none");
+    }
+}
+
+/* --- JSON --- */
+
+static json_t *
+text_json(const char *text)
+{
+    json_t *json = text != NULL ? json_string(text) : NULL;
+
+    return json != NULL ? json : json_null();
+}
+
+json_t *
+suite_json(uint32_t code)
+{
+    const struct suite *suite = code <= UINT16_MAX ? suite_by_code((uint16_t)code) : NULL;
+    char name[16];
+
+    if (suite == NULL) {
+        snprintf(name, sizeof(name), "0x%04x", (unsigned)code);
+        return json_pack("{s:s, s:n, s:s, s:s, s:n}", "name", name, "openssl", "key_exchange",
+                         "unknown", "cipher", "unknown", "hash");
+    }
+    return json_pack("{s:s, s:s?, s:s, s:s, s:s?}", "name", suite->iana, "openssl", suite->openssl,
+                     "key_exchange", suite->key_exchange, "cipher", suite->cipher, "hash",
+                     suite->hash);
+}
+
+static json_t *
+certificate_json(const struct facts *f)
+{
+    json_t *json;
+
+    if (f->peer_certificate == 0)
+        return json_null();
+    json = json_object();
+    json_object_set_new(json, "subject", json_string(f->subject != NULL ? f->subject : ""));
+    json_object_set_new(json, "issuer", json_string(f->issuer != NULL ? f->issuer : ""));
+    json_object_set_new(json, "serial", json_string(f->serial != NULL ? f->serial : ""));
+    json_object_set_new(json, "not_before", json_integer(f->not_before));
+    json_object_set_new(json, "not_after", json_integer(f->not_after));
+    json_object_set_new(json, "sha256", json_string(f->sha256 != NULL ? f->sha256 : ""));
+    json_object_set_new(json, "key", json_string(f->public_key != NULL ? f->public_key : ""));
+    json_object_set_new(json, "verified", json_boolean(f->verified));
+    return json;
+}
+
+json_t *
+connection_info(const struct connection *c)
+{
+    const struct facts *f = &c->facts;
+    const char *version = tls_version_name(f->version);
+    json_t *json = json_object();
+
+    json_object_set_new(json, "role",
+                        json_string(c->role == ROLE_SERVER ? "server" : "client"));
+    json_object_set_new(json, "protocol", json_string(version != NULL ? version : "unknown"));
+    json_object_set_new(json, "cipher_suite", suite_json(f->suite));
+    json_object_set_new(json, "sni_hostname", text_json(f->server_name));
+    json_object_set_new(json, "alpn", text_json(f->alpn));
+    json_object_set_new(json, "resumed", json_boolean(f->resumed));
+    json_object_set_new(json, "group", text_json(tls_group_name(f->group)));
+    json_object_set_new(json, "signature", text_json(tls_signature_name(f->signature)));
+    json_object_set_new(json, "peer_certificate", certificate_json(f));
+    json_object_set_new(json, "peername", address_json(&c->peername));
+    json_object_set_new(json, "sockname", address_json(&c->sockname));
+    json_object_set_new(json, "handshake_ms", json_integer(f->took_ms));
+    return json;
+}
+
+const char *
+connection_state_word(const struct connection *c)
+{
+    static const char *const words[CONNECTION_STATE_COUNT] = {
+        [CONNECTION_NEW] = "waiting",      [CONNECTION_WAITING] = "waiting",
+        [CONNECTION_LOADING] = "waiting",  [CONNECTION_DIALLING] = "waiting",
+        [CONNECTION_SPAWNING] = "hello",   [CONNECTION_RESPAWNING] = "hello",
+        [CONNECTION_HANDSHAKING] = "hello", [CONNECTION_READY] = "connection",
+        [CONNECTION_DELIVERING] = "connection", [CONNECTION_OPEN] = "connection",
+        [CONNECTION_CLOSING] = "closing",  [CONNECTION_DYING] = "closing",
+        [CONNECTION_ENDED] = "closed",
+    };
+
+    return words[c->state];
+}
+
+json_t *
+connection_row(const struct connection *c)
+{
+    struct client *client = c->owner != NULL ? owner_client(c->owner) : NULL;
+    const struct facts *f = &c->facts;
+    json_t *row = json_object();
+
+    json_object_set_new(row, "conn", json_string(c->handle));
+    json_object_set_new(row, "owner", client != NULL ? json_string(client_handle(client)) : json_null());
+    json_object_set_new(row, "uid", json_integer(c->uid));
+    json_object_set_new(row, "listener",
+                        c->listener != NULL ? json_string(listener_handle(c->listener)) : json_null());
+    json_object_set_new(row, "role", json_string(c->role == ROLE_SERVER ? "server" : "client"));
+    json_object_set_new(row, "state", json_string(connection_state_word(c)));
+    json_object_set_new(row, "delivery",
+                        json_string(c->options.delivery == DELIVERY_MESSAGES ? "messages"
+                                                                             : "descriptor"));
+    json_object_set_new(row, "peername", address_json(&c->peername));
+    json_object_set_new(row, "protocol",
+                        f->version != 0 ? text_json(tls_version_name(f->version)) : json_null());
+    json_object_set_new(row, "sni_hostname", text_json(f->server_name));
+    json_object_set_new(row, "alpn", text_json(f->alpn));
+    json_object_set_new(row, "pid", c->pid != 0 ? json_integer(c->pid) : json_null());
+    json_object_set_new(row, "opened", json_integer(c->opened_ms));
+    return row;
+}

@@ -1,0 +1,32 @@
+/*
+ * One-shot helpers: a process for one job, one question, one answer.
+ */
+#ifndef CORDON_MANAGER_HELPERS_H
+#define CORDON_MANAGER_HELPERS_H
+
+#include "ipc/message.h"
+
+struct helper;
+
+struct helper_events {
+    /* The answer, which is finished after the call.  One of the two is called, once; the helper is gone
+     * with it. */
+    void (*on_answer)(void *owner, struct message *answer);
+    /* TIMEOUT, CHANNEL_CLOSED (it died), or why its answer is none. */
+    void (*on_failed)(void *owner, enum result result, const char *why);
+};
+
+enum { HELPER_TIMEOUT_MS = 5000 };
+
+/* kind: PROCESS_CHECKER or PROCESS_RESOLVER.  Borrows question with its descriptors.  The callbacks
+ * come from the loop, never from this call. */
+struct helper *helper_ask(enum process_kind kind, const struct message *question,
+                          int64_t timeout_ms, const struct helper_events *events, void *owner);
+
+/* Nobody wants the answer any more; no callback comes.  NULL is fine. */
+void helper_cancel(struct helper *h);
+
+/* Starts a key decoder; gives the other end of its channel, for the keeper.  POSIX. */
+MUST_CHECK enum result helper_key_decoder(int *channel);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * Listeners: accept on demand, never more than is asked for, and shake hands side by side below a
+ * cap for ssl.accept and accept auto.
+ *
+ * A socket that a client made is shared with it: its O_NONBLOCK is not ours to change.  See
+ * listener_accept_one.
+ */
+#ifndef CORDON_MANAGER_LISTENERS_H
+#define CORDON_MANAGER_LISTENERS_H
+
+#include "manager/connections.h"
+
+struct connection;
+
+const char *listener_handle(const struct listener *l);
+struct listener *listener_hold(struct listener *l);
+void listener_release(struct listener *l);  /* NULL is fine */
+struct listener *listener_by_number(uint64_t number);
+size_t listeners_count(void);
+struct listener *listener_first(void);
+struct listener *listener_after(const struct listener *l);
+
+struct listener_parameters {
+    int fd;                     /* taken; listening already if is_foreign, else only bound */
+    bool is_foreign;
+    bool is_auto;
+    unsigned handshakes_max, accept_queue;
+};
+
+/* Takes options' content and a reference to context.  Now it listens.  *error: errno of listen(2), and
+ * NULL is returned. */
+struct listener *listener_new(struct client *client, const struct listener_parameters *parameters,
+                              struct options *options, struct context *context, int *error);
+
+/* A socket that is bound and does not listen yet; address NULL: all, IPv4 and IPv6.  -1: errno, and *what is
+ * the call that failed.  EINVAL with *what "address": it is none. */
+int listener_socket(const char *address, uint16_t port, bool reuseaddr, const char **what);
+
+/* Nobody can reach it any more; its waiting calls answer closed. */
+void listener_close(struct listener *l);
+struct owner *listener_owner(const struct listener *l); /* NULL: closed */
+uid_t listener_uid(const struct listener *l);
+void listener_set_owner(struct listener *l, struct owner *o); /* for connections.c */
+struct options *listener_options(struct listener *l);
+struct context *listener_context(struct listener *l);
+json_t *listener_row(const struct listener *l);
+json_t *listener_address(const struct listener *l);     /* gives; null if it has none */
+
+/* Takes r, which waits for a connection (with timeout_ms, -1: for ever). BAD_STATE in *f, and r is not
+ * taken. */
+bool listener_wait(struct listener *l, struct request *r, bool with_handshake, int64_t timeout_ms,
+                   struct failure *f);
+
+/* --- for connection_*.c: a connection that the listener began by itself --- */
+
+/* Its handshake is done: who gets it.  True: c->request or the listener's owner does now. */
+bool listener_offer(struct listener *l, struct connection *c);
+/* It is not handshaking any more. */
+void listener_handshake_over(struct listener *l);
+/* It was in the queue of finished ones and has ended. */
+void listener_forget(struct listener *l, struct connection *c);
+bool listener_is_auto(const struct listener *l);
+
+#endif

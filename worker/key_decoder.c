@@ -68,6 +68,7 @@ fail_encrypted(struct fault *fault, int status)
 {
     switch (status) {
     case GNUTLS_E_UNKNOWN_CIPHER_TYPE:
+    case GNUTLS_E_ILLEGAL_PARAMETER: /* so many rounds of key stretching that the library refuses */
     case GNUTLS_E_UNKNOWN_HASH_ALGORITHM:
     case GNUTLS_E_UNIMPLEMENTED_FEATURE:
     case GNUTLS_E_INVALID_PASSWORD_STRING:

@@ -126,7 +126,7 @@ import(struct keeper_key *key, const struct message_decoded *numbers)
     if (status < 0)
         return status;
     status = gnutls_privkey_get_pk_algorithm(key->privkey, &bits);
-    key->bits = bits;
+    key->bits = numbers->curve == 25 ? 521 : bits; /* the library counts whole bytes: 528 */
     key->algorithm = (enum key_algorithm)numbers->algorithm;
     key->curve = key->algorithm == KEY_ECDSA ? numbers->curve : 0;
     return status;

@@ -1,0 +1,435 @@
+/*
+ * The nursery: has the TLS library warm and the contexts built, holds no
+ * secret, and forks a worker for each connection.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+
+#include "ipc/board.h"
+#include "ipc/fd.h"
+#include "ipc/log.h"
+#include "ipc/mailbox.h"
+#include "ipc/message.h"
+#include "ipc/process.h"
+#include "worker/credentials.h"
+#include "worker/library.h"
+#include "worker/selftest.h"
+#include "worker/worker.h"
+
+enum { MAX_SUITES = 256 };
+
+struct child {
+    pid_t pid;
+    uint64_t connection;
+};
+
+struct nursery {
+    int signals; /* owned */
+    struct board_page *board;
+    uint32_t fork_count;
+    struct credentials *contexts; /* owned; the last one used first */
+    size_t child_count;
+    struct child children[BOARD_PAGES];
+    char buffer[MESSAGE_MAX + 1];
+};
+
+/* Untouched pages cost nothing, and the workers inherit none. */
+static struct nursery nursery;
+
+static _Noreturn void
+die(const char *what, const char *why)
+{
+    log_error("%s why=\"%s\"", what, why);
+    exit(1);
+}
+
+/* The manager never waits, so it will be read; without a manager there is no nursery. */
+static void
+tell_manager(const struct message *m)
+{
+    enum result result = mailbox_send_wait(PROCESS_MAILBOX, m, -1);
+
+    if (result == RESULT_CHANNEL_CLOSED)
+        exit(0);
+    if (result != RESULT_OK)
+        die("a message could not be sent", result_text(result));
+}
+
+/* --- contexts --------------------------------------------------------------------------------- */
+
+/* Moves it to the front of the list.  NULL: there is none. */
+static struct credentials *
+find_context(struct nursery *n, uint64_t number)
+{
+    for (struct credentials **at = &n->contexts; *at != NULL; at = &(*at)->next) {
+        struct credentials *found = *at;
+
+        if (found->number != number)
+            continue;
+        *at = found->next;
+        found->next = n->contexts;
+        n->contexts = found;
+        return found;
+    }
+    return NULL;
+}
+
+static void
+handle_context_drop(struct nursery *n, struct message *m)
+{
+    struct credentials *found = find_context(n, m->as.context_drop.context);
+
+    if (found == NULL)
+        return;
+    n->contexts = found->next;
+    credentials_free(found);
+}
+
+static void
+tell_context_failed(uint64_t number, const struct credentials_fault *fault)
+{
+    struct message m;
+
+    message_init(&m, MESSAGE_CONTEXT_FAILED);
+    m.as.context_failed.context = number;
+    m.as.context_failed.option = fault->option;
+    m.as.context_failed.why = fault->why;
+    tell_manager(&m);
+}
+
+static void
+handle_context(struct nursery *n, struct message *m)
+{
+    struct credentials_fault fault = { "options", "there is not enough memory" };
+    struct credentials *made;
+    struct message answer;
+
+    if (credentials_new(&made, m, &fault) != RESULT_OK) {
+        tell_context_failed(m->as.context.context, &fault);
+        return;
+    }
+    made->next = n->contexts;
+    n->contexts = made;
+    message_init(&answer, MESSAGE_CONTEXT_READY);
+    answer.as.context_ready.context = made->number;
+    tell_manager(&answer);
+}
+
+/* --- the child -------------------------------------------------------------------------------- */
+
+/* Siblings share what they inherit; the stack's canary at least is each one's own.  Whoever calls
+ * this never returns to a function that has read the old one. */
+static inline __attribute__((always_inline)) void
+renew_canary(void)
+{
+#if defined(__x86_64__) && !defined(CORDON_SANITIZED)
+    uint64_t canary;
+
+    if (getrandom(&canary, sizeof canary, 0) != (ssize_t)sizeof canary)
+        _exit(1);
+    canary &= ~(uint64_t)0xff; /* a NUL stops string functions, as in the C library's own */
+    __asm__ volatile("movq %0, %%fs:0x28" : : "r"(canary) : "memory");
+#endif
+}
+
+/* Of the board only the own page stays. */
+static void
+keep_own_page(struct board_page *board, uint32_t page)
+{
+    char *base = (char *)board;
+    size_t before = (size_t)page * BOARD_PAGE_SIZE;
+    size_t after = (size_t)(BOARD_PAGES - page - 1) * BOARD_PAGE_SIZE;
+
+    if (before > 0)
+        (void)munmap(base, before);
+    if (after > 0)
+        (void)munmap(base + before + BOARD_PAGE_SIZE, after);
+}
+
+static int
+compare_fds(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static void
+keep_own_descriptors(const struct worker_start *start)
+{
+    int keep[3] = { start->peer, start->mailbox, start->keeper };
+    size_t count = start->keeper >= 0 ? 3 : 2;
+
+    qsort(keep, count, sizeof *keep, compare_fds);
+    process_keep_only(keep, count);
+}
+
+static void
+reset_signals(void)
+{
+    sigset_t none;
+
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/*
+ * What is inherited was entered by the nursery; what belongs to one worker is entered here, before
+ * it reads its first message.  Seccomp and namespaces will be inherited too.
+ */
+static _Noreturn void
+child_main(struct nursery *n, const struct worker_start *start, uint32_t page)
+{
+    renew_canary();
+    gnutls_rnd_refresh();
+    reset_signals();
+    keep_own_page(n->board, page);
+    keep_own_descriptors(start);
+    process_limit_worker();
+    process_title("cordon worker %s %s", start->handle,
+                  start->credentials->role == ROLE_SERVER ? "server" : "client");
+    log_open("worker");
+    mailbox_log_to(start->mailbox);
+    worker_run(start);
+}
+
+/* --- forking ---------------------------------------------------------------------------------- */
+
+static void
+tell_fork_failed(uint64_t connection, int error)
+{
+    struct message m;
+
+    message_init(&m, MESSAGE_FORK_FAILED);
+    m.as.fork_failed.connection = connection;
+    m.as.fork_failed.error = (uint32_t)error;
+    tell_manager(&m);
+}
+
+/* The child is ours and not yet waited for, so its number means nobody else. */
+static void
+tell_forked(uint64_t connection, pid_t pid, uint32_t page)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    struct message m;
+
+    if (pidfd < 0)
+        die("pidfd_open failed", strerror(errno));
+    message_init(&m, MESSAGE_FORKED);
+    m.as.forked.connection = connection;
+    m.as.forked.pid = (uint32_t)pid;
+    m.as.forked.page = page;
+    m.fds[0] = pidfd;
+    m.fd_count = 1;
+    tell_manager(&m);
+    fd_close(&pidfd);
+}
+
+static void
+fork_worker(struct nursery *n, const struct worker_start *start)
+{
+    uint32_t page = n->fork_count;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        child_main(n, start, page);
+    if (pid < 0) {
+        tell_fork_failed(start->connection, errno);
+        return;
+    }
+    n->fork_count++;
+    n->children[n->child_count++] = (struct child){ pid, start->connection };
+    tell_forked(start->connection, pid, page);
+}
+
+static void
+handle_spawn(struct nursery *n, struct message *m)
+{
+    const struct message_spawn *spawn = &m->as.spawn;
+    struct worker_start start = {
+        .connection = spawn->connection,
+        .credentials = find_context(n, spawn->context),
+        .peer = m->fds[0],
+        .mailbox = m->fds[1],
+        .keeper = m->fd_count > 2 ? m->fds[2] : -1,
+    };
+
+    snprintf(start.handle, sizeof start.handle, "%s", spawn->handle);
+    if (start.credentials == NULL) {
+        tell_fork_failed(spawn->connection, ENOENT);
+        return;
+    }
+    if (n->fork_count == BOARD_PAGES) {
+        tell_fork_failed(spawn->connection, ENOSPC);
+        return;
+    }
+    start.page = (struct board_page *)((char *)n->board + (size_t)n->fork_count * BOARD_PAGE_SIZE);
+    fork_worker(n, &start);
+}
+
+static void
+tell_exited(uint64_t connection, int status)
+{
+    struct message m;
+
+    message_init(&m, MESSAGE_EXITED);
+    m.as.exited.connection = connection;
+    m.as.exited.status = (uint32_t)status;
+    tell_manager(&m);
+}
+
+static void
+note_exit(struct nursery *n, pid_t pid, int status)
+{
+    for (size_t i = 0; i < n->child_count; i++) {
+        if (n->children[i].pid != pid)
+            continue;
+        tell_exited(n->children[i].connection, status);
+        n->children[i] = n->children[--n->child_count];
+        return;
+    }
+}
+
+static void
+reap(struct nursery *n)
+{
+    struct signalfd_siginfo unused;
+    int status;
+    pid_t pid;
+
+    while (read(n->signals, &unused, sizeof unused) > 0) {}
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        note_exit(n, pid, status);
+}
+
+/* --- the loop --------------------------------------------------------------------------------- */
+
+static void
+handle_retire(struct nursery *n, struct message *m)
+{
+    (void)n;
+    (void)m;
+    /* The workers live on; cordond waits for them. */
+    _exit(0);
+}
+
+static void (*const handlers[MESSAGE_TYPE_COUNT])(struct nursery *, struct message *) = {
+    [MESSAGE_CONTEXT] = handle_context,
+    [MESSAGE_CONTEXT_DROP] = handle_context_drop,
+    [MESSAGE_SPAWN] = handle_spawn,
+    [MESSAGE_RETIRE] = handle_retire,
+};
+
+/* Reads one message.  The route has let through none without a handler. */
+static bool
+serve_one(struct nursery *n)
+{
+    struct message m;
+    const char *why;
+    enum result result =
+        mailbox_receive(PROCESS_MAILBOX, MANAGER_TO_NURSERY, n->buffer, MESSAGE_MAX, &m, &why);
+
+    if (result == RESULT_WOULD_BLOCK)
+        return false;
+    if (result == RESULT_CHANNEL_CLOSED)
+        exit(0);
+    if (result != RESULT_OK)
+        die("a message of the manager cannot be read", why != NULL ? why : result_text(result));
+    handlers[m.type](n, &m);
+    message_fini(&m);
+    return true;
+}
+
+static _Noreturn void
+serve(struct nursery *n)
+{
+    for (;;) {
+        struct pollfd fds[2] = { { PROCESS_MAILBOX, POLLIN, 0 }, { n->signals, POLLIN, 0 } };
+
+        if (poll(fds, 2, -1) < 0)
+            continue;
+        if (fds[1].revents != 0)
+            reap(n);
+        while (serve_one(n)) {}
+    }
+}
+
+/* --- the start -------------------------------------------------------------------------------- */
+
+static int
+open_signals(void)
+{
+    sigset_t mask;
+
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &mask, NULL) != 0)
+        return -1;
+    return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static struct board_page *
+map_board(void)
+{
+    void *board = mmap(NULL, (size_t)BOARD_PAGES * BOARD_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                       MAP_SHARED, PROCESS_BOARD, 0);
+
+    if (board == MAP_FAILED)
+        die("the board cannot be mapped", strerror(errno));
+    close(PROCESS_BOARD);
+    return board;
+}
+
+static void
+tell_ready(void)
+{
+    uint16_t codes[MAX_SUITES];
+    uint8_t bytes[2 * MAX_SUITES];
+    size_t count = MAX_SUITES;
+    char library[100];
+    struct message m;
+
+    library_suites(codes, &count);
+    for (size_t i = 0; i < count; i++) {
+        bytes[2 * i] = (uint8_t)(codes[i] >> 8);
+        bytes[2 * i + 1] = (uint8_t)codes[i];
+    }
+    snprintf(library, sizeof library, "GnuTLS %s", gnutls_check_version(NULL));
+    message_init(&m, MESSAGE_NURSERY_READY);
+    m.as.nursery_ready.library = library;
+    m.as.nursery_ready.versions = library_versions();
+    m.as.nursery_ready.suites = (struct bytes){ bytes, 2 * count };
+    tell_manager(&m);
+}
+
+int
+main(int argc, char **argv)
+{
+    const char *why;
+
+    library_clean_environment(argv);
+    process_title_init(argc, argv);
+    process_begin("nursery", false, PROCESS_BOARD);
+    nursery.board = map_board();
+    nursery.signals = open_signals();
+    if (nursery.signals < 0)
+        die("no signalfd", strerror(errno));
+    if (gnutls_global_init() < 0)
+        die("the TLS library does not start", gnutls_check_version(NULL));
+    if (selftest_run(&why) != RESULT_OK)
+        die("the self-test failed", why);
+    tell_ready();
+    serve(&nursery);
+}

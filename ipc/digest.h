@@ -14,7 +14,7 @@ enum { DIGEST_SIZE = 32 };
 
 struct digest;
 
-struct digest *digest_new(void);    /* NULL: no memory */
+struct digest *digest_new(void); /* NULL: no memory */
 void digest_add(struct digest *d, const void *bytes, size_t size);
 /* Writes the SHA-256 of all that was added, and frees d. */
 void digest_end(struct digest *d, uint8_t out[DIGEST_SIZE]);

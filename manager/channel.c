@@ -89,8 +89,8 @@ channel_read(struct channel *c)
     for (int i = 0; i < MESSAGES_A_TURN && !c->is_closed && !c->is_ended; i++) {
         struct message m;
         const char *why = NULL;
-        enum result result = mailbox_receive(c->mailbox, c->kind->receives, buffer,
-                                             c->kind->message_max, &m, &why);
+        enum result result =
+            mailbox_receive(c->mailbox, c->kind->receives, buffer, c->kind->message_max, &m, &why);
 
         if (result == RESULT_WOULD_BLOCK)
             return;

@@ -12,10 +12,10 @@
 struct channel;
 
 struct channel_kind {
-    const char *name;       /* for logs */
+    const char *name; /* for logs */
     enum route receives;
-    size_t message_max;     /* MESSAGE_MAX or MESSAGE_MAX_LARGE */
-    size_t queue_max;       /* messages that may wait here, behind what waits in the kernel */
+    size_t message_max; /* MESSAGE_MAX or MESSAGE_MAX_LARGE */
+    size_t queue_max;   /* messages that may wait here, behind what waits in the kernel */
     /* The channel is the owner's to close; the message is finished after the call. */
     void (*on_message)(void *owner, struct message *m);
     /* It is of no use any more, and reads no more; the owner closes it now or later.

@@ -49,12 +49,12 @@ struct question {
     TAILQ_ENTRY(question) entry;
     struct connection *connection;
     enum question_kind kind;
-    uint32_t number;        /* 0: not yet sent */
-    uint32_t value;         /* credit, or how */
-    bool waits_for_end;     /* close with timeout */
+    uint32_t number;    /* 0: not yet sent */
+    uint32_t value;     /* credit, or how */
+    bool waits_for_end; /* close with timeout */
     bool is_answered;
-    uint64_t in, out;       /* of the answer */
-    uint8_t *bytes;         /* certificate; owned */
+    uint64_t in, out; /* of the answer */
+    uint8_t *bytes;   /* certificate; owned */
     uint32_t size, total;
     struct request *request; /* NULL: nobody waits any more */
     /* result OK: the answer is in q.  Takes q->request. */
@@ -65,7 +65,7 @@ struct question {
 struct facts {
     uint32_t version, suite, group, signature, took_ms, peer_certificate;
     bool resumed, verified;
-    char *server_name, *alpn;   /* owned; NULL */
+    char *server_name, *alpn; /* owned; NULL */
     size_t alpn_size;
     char *subject, *issuer, *serial, *sha256, *public_key; /* owned; NULL */
     int64_t not_before, not_after;
@@ -79,49 +79,51 @@ struct connection {
     unsigned queued_count;
     bool is_stepping;
 
-    struct owner *owner;        /* NULL: nobody is left, or nobody yet */
+    struct owner *owner; /* NULL: nobody is left, or nobody yet */
     uid_t uid;
-    struct listener *listener;  /* a reference; NULL */
-    bool is_unasked;            /* its listener shook hands by itself */
+    struct listener *listener; /* a reference; NULL */
+    bool is_unasked;           /* its listener shook hands by itself */
     enum tls_role role;
     struct connection_options options;
-    struct context *context;    /* a reference; NULL */
+    struct context *context; /* a reference; NULL */
     struct context_load *load;
-    struct request *request;    /* who waits for the handshake; NULL */
-    int64_t deadline_ms;        /* of that; -1: none */
+    struct request *request;           /* who waits for the handshake; NULL */
+    int64_t deadline_ms;               /* of that; -1: none */
     int64_t opened_ms, established_ms; /* since 1970 */
 
     struct dial *dial;
     char host[256];
     uint16_t port;
-    int peer;                   /* owned, until hello; -1 */
-    int already_read;           /* sealed memfd; owned; -1 */
+    int peer;         /* owned, until hello; -1 */
+    int already_read; /* sealed memfd; owned; -1 */
     struct address peername, sockname;
 
     struct pair_want pair_want;
     struct spawn_want spawn_want;
-    struct pair pair;           /* number 0: none; its descriptors are on their way at once */
+    struct pair pair; /* number 0: none; its descriptors are on their way at once */
     struct channel *channel;
     struct worker *worker;
+    uint64_t generation; /* of its nursery */
     uint32_t pid;
     unsigned spawns;
     bool has_exited;
     int exit_status;
-    const char *last_state;     /* of the worker, from its board */
+    const char *last_state; /* of the worker, from its board */
 
-    bool has_hello, has_goodbye, is_given, is_forgotten, is_killed, is_lingering, peer_ended;
-    const char *close_how;      /* why we close it: "local", "owner_gone" */
+    bool has_hello, has_goodbye, is_given, is_forgotten, is_killed, is_lingering;
+    bool is_close_asked, peer_ended, is_logged, is_write_shut;
+    const char *close_how; /* why we close it: "local", "owner_gone" */
     struct facts facts;
     struct verdict verdict;
-    uint64_t in, out;           /* as the worker said last */
+    uint64_t in, out; /* as the worker said last */
     uint64_t data_cookie;
-    struct frames *frames;      /* delivery messages; owned */
+    struct frames *frames; /* delivery messages; owned */
     TAILQ_HEAD(, question) questions;
     uint32_t last_question;
     int ledger_slot;
 
-    uv_timer_t timer;           /* of the state */
-    uv_timer_t stuck;           /* of questions that are answered at once */
+    uv_timer_t timer; /* of the state */
+    uv_timer_t stuck; /* of questions that are answered at once */
     int closing_handles;
     TAILQ_ENTRY(connection) entry, owner_entry, listener_entry, linger_entry;
 };
@@ -133,6 +135,7 @@ struct connection {
 struct connection *connection_new(struct client *client, enum tls_role role,
                                   const struct connection_options *options,
                                   struct listener *listener, int peer);
+int64_t clock_unix_ms(void);
 void connection_set_context(struct connection *c, struct context *context);
 struct connection *connection_by_number(uint64_t number);
 void connection_free(struct connection *c);
@@ -143,6 +146,11 @@ struct client *owner_client(const struct owner *o);
 uint64_t owner_number(const struct owner *o);
 void owner_add_listener(struct client *client, struct listener *l);
 void owner_remove_listener(struct listener *l);
+
+/* The result of cordon.connections: what client may see and fits, behind number `after`.  Gives it. */
+json_t *connections_page(const struct client *client, uint64_t after, size_t limit,
+                         bool (*fits)(const struct connection *c, const void *filter),
+                         const void *filter);
 
 struct totals {
     uint64_t opened, established, failed, closed, worker_died;
@@ -165,9 +173,8 @@ void connection_decide(struct connection *c, const char *how, struct failure *f)
 void failure_worker_died(struct connection *c, struct failure *f);
 void failure_from_failed(const struct connection *c, const struct message_failed *failed,
                          struct failure *f);
-void failure_from_bye(const struct connection *c, const struct message_bye *bye,
-                      struct failure *f);
-json_t *connection_ending(const struct connection *c);  /* "ending" of api/cordon.api.json; gives */
+void failure_from_bye(const struct connection *c, const struct message_bye *bye, struct failure *f);
+json_t *connection_ending(const struct connection *c); /* "ending" of api/cordon.api.json; gives */
 void failure_closed(const struct connection *c, struct failure *f);
 
 /* --- connection_worker.c --- */
@@ -194,13 +201,13 @@ bool connection_is_closing(const struct connection *c);
 
 void facts_from(struct facts *facts, const struct message_established *m);
 void facts_fini(struct facts *facts);
-json_t *connection_info(const struct connection *c);    /* "info"; gives */
-json_t *address_json(const struct address *a);          /* "socket_address"; gives */
+json_t *connection_info(const struct connection *c); /* "info"; gives */
+json_t *address_json(const struct address *a);       /* "socket_address"; gives */
 void address_text(const struct address *a, char *text, size_t size);
 void address_of_peer(int fd, struct address *a);
 void address_of_socket(int fd, struct address *a);
-json_t *connection_row(const struct connection *c);     /* gives */
+json_t *connection_row(const struct connection *c);            /* gives */
 const char *connection_state_word(const struct connection *c); /* the reference's */
-json_t *suite_json(uint32_t code);                      /* "cipher_suite"; gives */
+json_t *suite_json(uint32_t code);                             /* "cipher_suite"; gives */
 
 #endif

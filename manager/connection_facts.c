@@ -206,8 +206,7 @@ connection_info(const struct connection *c)
     const char *version = tls_version_name(f->version);
     json_t *json = json_object();
 
-    json_object_set_new(json, "role",
-                        json_string(c->role == ROLE_SERVER ? "server" : "client"));
+    json_object_set_new(json, "role", json_string(c->role == ROLE_SERVER ? "server" : "client"));
     json_object_set_new(json, "protocol", json_string(version != NULL ? version : "unknown"));
     json_object_set_new(json, "cipher_suite", suite_json(f->suite));
     json_object_set_new(json, "sni_hostname", text_json(f->server_name));
@@ -226,12 +225,12 @@ const char *
 connection_state_word(const struct connection *c)
 {
     static const char *const words[CONNECTION_STATE_COUNT] = {
-        [CONNECTION_NEW] = "waiting",      [CONNECTION_WAITING] = "waiting",
-        [CONNECTION_LOADING] = "waiting",  [CONNECTION_DIALLING] = "waiting",
-        [CONNECTION_SPAWNING] = "hello",   [CONNECTION_RESPAWNING] = "hello",
-        [CONNECTION_HANDSHAKING] = "hello", [CONNECTION_READY] = "connection",
+        [CONNECTION_NEW] = "waiting",           [CONNECTION_WAITING] = "waiting",
+        [CONNECTION_LOADING] = "waiting",       [CONNECTION_DIALLING] = "waiting",
+        [CONNECTION_SPAWNING] = "hello",        [CONNECTION_RESPAWNING] = "hello",
+        [CONNECTION_HANDSHAKING] = "hello",     [CONNECTION_READY] = "connection",
         [CONNECTION_DELIVERING] = "connection", [CONNECTION_OPEN] = "connection",
-        [CONNECTION_CLOSING] = "closing",  [CONNECTION_DYING] = "closing",
+        [CONNECTION_CLOSING] = "closing",       [CONNECTION_DYING] = "closing",
         [CONNECTION_ENDED] = "closed",
     };
 
@@ -246,15 +245,17 @@ connection_row(const struct connection *c)
     json_t *row = json_object();
 
     json_object_set_new(row, "conn", json_string(c->handle));
-    json_object_set_new(row, "owner", client != NULL ? json_string(client_handle(client)) : json_null());
+    json_object_set_new(row, "owner",
+                        client != NULL ? json_string(client_handle(client)) : json_null());
     json_object_set_new(row, "uid", json_integer(c->uid));
     json_object_set_new(row, "listener",
-                        c->listener != NULL ? json_string(listener_handle(c->listener)) : json_null());
+                        c->listener != NULL ? json_string(listener_handle(c->listener))
+                                            : json_null());
     json_object_set_new(row, "role", json_string(c->role == ROLE_SERVER ? "server" : "client"));
     json_object_set_new(row, "state", json_string(connection_state_word(c)));
-    json_object_set_new(row, "delivery",
-                        json_string(c->options.delivery == DELIVERY_MESSAGES ? "messages"
-                                                                             : "descriptor"));
+    json_object_set_new(
+        row, "delivery",
+        json_string(c->options.delivery == DELIVERY_MESSAGES ? "messages" : "descriptor"));
     json_object_set_new(row, "peername", address_json(&c->peername));
     json_object_set_new(row, "protocol",
                         f->version != 0 ? text_json(tls_version_name(f->version)) : json_null());

@@ -6,17 +6,17 @@
 
 enum connection_state {
     CONNECTION_NEW,
-    CONNECTION_WAITING,     /* accepted; nobody has asked for a handshake */
-    CONNECTION_LOADING,     /* its options become a context */
-    CONNECTION_DIALLING,    /* its peer is looked up and called */
-    CONNECTION_SPAWNING,    /* a worker is asked for; until it says hello */
-    CONNECTION_RESPAWNING,  /* the nursery died in between; until the mailbox hangs up */
+    CONNECTION_WAITING,    /* accepted; nobody has asked for a handshake */
+    CONNECTION_LOADING,    /* its options become a context */
+    CONNECTION_DIALLING,   /* its peer is looked up and called */
+    CONNECTION_SPAWNING,   /* a worker is asked for; until it says hello */
+    CONNECTION_RESPAWNING, /* the nursery died in between; until the mailbox hangs up */
     CONNECTION_HANDSHAKING,
-    CONNECTION_READY,       /* handshake done; its owner has not asked yet */
-    CONNECTION_DELIVERING,  /* the line with its descriptor is on its way */
+    CONNECTION_READY,      /* handshake done; its owner has not asked yet */
+    CONNECTION_DELIVERING, /* the line with its descriptor is on its way */
     CONNECTION_OPEN,
-    CONNECTION_CLOSING,     /* asked to close, or has said goodbye; until the mailbox hangs up */
-    CONNECTION_DYING,       /* hung up without goodbye; how the process ended is waited for */
+    CONNECTION_CLOSING, /* asked to close, or has said goodbye; until the mailbox hangs up */
+    CONNECTION_DYING,   /* hung up without goodbye; how the process ended is waited for */
     CONNECTION_ENDED,
     CONNECTION_STATE_COUNT
 };

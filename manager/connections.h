@@ -28,15 +28,15 @@ struct connection_options {
     bool mode_list;
     bool nodelay;
     bool log_alert;
-    char server_name[256];  /* client: SNI; empty: none */
-    char verify_name[256];  /* client: empty: none */
+    char server_name[256]; /* client: SNI; empty: none */
+    char verify_name[256]; /* client: empty: none */
 };
 
 /* Takes from options what belongs to the connection; names only as they are given there. */
 void connection_options_from(struct connection_options *out, const struct options *options);
 
 enum who {
-    WHO_SEES,   /* any client of the owner's uid, and administrators */
+    WHO_SEES, /* any client of the owner's uid, and administrators */
     WHO_OWNS,
 };
 

@@ -18,10 +18,10 @@
 enum { UNUSED_MS = 60000, KNOWN_TIMEOUT_MS = 10000, CERTIFICATES_MAX = 1 << 20 };
 
 enum context_state {
-    CONTEXT_CHECKING,   /* a checker parses chain or trust */
-    CONTEXT_SENT,       /* the nurseries parse them */
+    CONTEXT_CHECKING, /* a checker parses chain or trust */
+    CONTEXT_SENT,     /* the nurseries parse them */
     CONTEXT_READY,
-    CONTEXT_BROKEN,     /* refused: nobody finds it any more */
+    CONTEXT_BROKEN, /* refused: nobody finds it any more */
 };
 
 struct context {
@@ -29,23 +29,23 @@ struct context {
     uint8_t digest[DIGEST_SIZE];
     enum context_state state;
     struct context_facts facts;
-    struct key *key;                    /* a reference; NULL */
-    int certificates;                   /* PEM, sealed memfd; owned; -1 */
-    struct trust *trust;                /* a reference; NULL */
-    char *certfile, *keyfile;           /* owned; where the key can be had again; NULL: nowhere */
+    struct key *key;          /* a reference; NULL */
+    int certificates;         /* PEM, sealed memfd; owned; -1 */
+    struct trust *trust;      /* a reference; NULL */
+    char *certfile, *keyfile; /* owned; where the key can be had again; NULL: nowhere */
     struct key_load *reload;
     struct helper *checker;
     enum check_what checking;
     bool is_chain_checked;
     unsigned references;
-    uv_timer_t timer;                   /* unused, or not yet known */
+    uv_timer_t timer; /* unused, or not yet known */
     TAILQ_ENTRY(context) entry;
     TAILQ_HEAD(, context_load) waiting;
 };
 
 struct context_load {
     const struct context_events *events;
-    void *owner;                        /* NULL: cancelled */
+    void *owner; /* NULL: cancelled */
     struct context_facts facts;
     struct key *key;
     struct key_load *key_load;
@@ -53,8 +53,8 @@ struct context_load {
     struct trust *trust;
     char *certfile, *keyfile, *cacertfile; /* owned; for errors, and for reloading */
     bool can_reload;
-    struct context *context;            /* waits for this one */
-    struct failure failure;             /* told from the loop */
+    struct context *context; /* waits for this one */
+    struct failure failure;  /* told from the loop */
     bool has_failed;
     uv_timer_t soon;
     TAILQ_ENTRY(context_load) entry;
@@ -323,20 +323,19 @@ context_break(struct context *c, const char *option, const char *why)
 
 /* --- checking and sending --- */
 
-
 static void
 on_checked(void *owner, struct message *answer)
 {
     struct context *c = owner;
     const struct message_checked *checked = &answer->as.checked;
-    const char *option = c->checking == CHECK_TRUST            ? "cacertfile"
+    const char *option = c->checking == CHECK_TRUST               ? "cacertfile"
                          : checked->reason == RESULT_KEY_MISMATCH ? "keyfile"
                                                                   : "certfile";
 
     c->checker = NULL;
     if (checked->reason != RESULT_OK) {
-        enum result reason =
-            checked->reason < RESULT_COUNT ? (enum result)checked->reason : RESULT_MALFORMED;
+        enum result reason = checked->reason < RESULT_COUNT ? (enum result)checked->reason
+                                                            : RESULT_MALFORMED;
 
         context_break(c, option, checked->why != NULL ? checked->why : result_text(reason));
         return;
@@ -617,9 +616,8 @@ static void
 on_key_failed(void *owner, struct failure *f)
 {
     struct context_load *l = owner;
-    const char *option = f->fields != NULL
-                             ? json_string_value(json_object_get(f->fields, "option"))
-                             : NULL;
+    const char *option = f->fields != NULL ? json_string_value(json_object_get(f->fields, "option"))
+                                           : NULL;
 
     l->key_load = NULL;
     if (option != NULL)
@@ -679,7 +677,8 @@ context_load(const struct options *o, struct context *base, bool inherit_certifi
         load_fail(l);
     } else if (inherit_certificate && base != NULL) {
         l->key = base->key != NULL ? key_hold(base->key) : NULL;
-        l->certificates = base->certificates >= 0 ? fcntl(base->certificates, F_DUPFD_CLOEXEC, 3) : -1;
+        l->certificates = base->certificates >= 0 ? fcntl(base->certificates, F_DUPFD_CLOEXEC, 3)
+                                                  : -1;
         uv_timer_start(&l->soon, on_load_find, 0, 0);
     } else if (o->certfile.path != NULL || o->certfile.fd >= 0) {
         l->key_load = key_load(o, &key_events, l);
@@ -716,8 +715,8 @@ on_key_not_reloaded(void *owner, struct failure *f)
     struct context *c = owner;
 
     c->reload = NULL;
-    log_error("context=%llu has no private key any more why=\"%s\"",
-              (unsigned long long)c->number, f->message);
+    log_error("context=%llu has no private key any more why=\"%s\"", (unsigned long long)c->number,
+              f->message);
     failure_fini(f);
 }
 

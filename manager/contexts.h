@@ -56,7 +56,7 @@ void context_release(struct context *c);
 
 uint64_t context_number(const struct context *c);
 unsigned context_versions(const struct context *c);
-struct key *context_key(const struct context *c);   /* borrowed; NULL: it has none */
+struct key *context_key(const struct context *c); /* borrowed; NULL: it has none */
 
 /* The canonical form, in SHA-256.  certificate and trust: SHA-256 of the content; NULL: none.
  * public_key: size 0: none. */
@@ -71,7 +71,7 @@ void context_facts_from(struct context_facts *facts, const struct options *optio
 void context_describe(const struct context *c, struct message *m);
 /* Calls for every context that a new nursery must have. */
 void contexts_each(void (*on_context)(void *data, struct context *c), void *data);
-struct context *context_by_number(uint64_t number);     /* NULL: gone */
+struct context *context_by_number(uint64_t number); /* NULL: gone */
 /* Every live nursery has it, or one refused it (option is not NULL). */
 void context_is_known(struct context *c, const char *option, const char *why);
 

@@ -19,7 +19,7 @@ enum { ADDRESSES_MAX = 64, ADDRESS_SIZE = 17, STAGGER_MS = 250 };
 /* One address that is being called. */
 struct call {
     struct dial *dial;
-    int fd; /* owned; -1 */
+    int fd;       /* owned; -1 */
     bool is_open; /* its poll handle is in the loop */
     uv_poll_t poll;
 };

@@ -133,8 +133,8 @@ helper_ask(enum process_kind kind, const struct message *question, int64_t timeo
     }
     if (timeout_ms >= 0)
         uv_timer_start(&h->deadline, on_deadline, (uint64_t)timeout_ms, 0);
-    h->channel = channel_open(
-        pair[0], kind == PROCESS_CHECKER ? &checker_channel : &resolver_channel, h);
+    h->channel =
+        channel_open(pair[0], kind == PROCESS_CHECKER ? &checker_channel : &resolver_channel, h);
     h->child = tree_start(kind, 0, pair[1], &child_events, h);
     channel_send(h->channel, question);
     return h;

@@ -147,9 +147,10 @@ on_no_keeper(uv_timer_t *timer)
 {
     struct failure f;
 
-    failure_set(&f, RESULT_INTERNAL,
-                "the keeper of the private keys is not running; it is started again, so try once more",
-                "{s:s}", "why", "no keeper");
+    failure_set(
+        &f, RESULT_INTERNAL,
+        "the keeper of the private keys is not running; it is started again, so try once more",
+        "{s:s}", "why", "no keeper");
     load_fail(timer->data, &f);
 }
 

@@ -15,8 +15,8 @@
 /* A private key in the keeper; counted references. */
 struct key {
     uint64_t number;
-    uint64_t keeper;        /* which keeper has it: they are counted */
-    uint32_t algorithm;     /* enum key_algorithm */
+    uint64_t keeper;    /* which keeper has it: they are counted */
+    uint32_t algorithm; /* enum key_algorithm */
     uint32_t bits;
     struct bytes public_key; /* SubjectPublicKeyInfo; owned */
     unsigned references;
@@ -41,8 +41,8 @@ struct key_load *key_load(const struct options *options, const struct key_events
 /* No callback comes.  NULL is fine. */
 void key_load_cancel(struct key_load *l);
 
-struct key *key_hold(struct key *key);  /* one more reference */
-void key_release(struct key *key);      /* the last one: the keeper forgets it.  NULL is fine */
+struct key *key_hold(struct key *key); /* one more reference */
+void key_release(struct key *key);     /* the last one: the keeper forgets it.  NULL is fine */
 
 /* Whether the keeper that has it still lives. */
 bool key_is_alive(const struct key *key);

@@ -26,9 +26,9 @@ struct ledger_header {
 };
 
 struct half {
-    uint64_t checksum;      /* of all that follows, written last */
-    uint32_t generation;    /* of the two halves the higher one counts; 0: never written */
-    uint32_t is_used;       /* 0: the record was erased */
+    uint64_t checksum;   /* of all that follows, written last */
+    uint32_t generation; /* of the two halves the higher one counts; 0: never written */
+    uint32_t is_used;    /* 0: the record was erased */
     struct ledger_record record;
 };
 
@@ -37,8 +37,8 @@ struct slot {
 };
 
 static const uint32_t capacities[LEDGER_KIND_COUNT] = {
-    [LEDGER_CONNECTION] = 65536, [LEDGER_LISTENER] = 4096, [LEDGER_CLIENT] = 8192,
-    [LEDGER_SUBSCRIPTION] = 16384, [LEDGER_TOKEN] = 4096, [LEDGER_REQUEST] = 65536,
+    [LEDGER_CONNECTION] = 65536,   [LEDGER_LISTENER] = 4096, [LEDGER_CLIENT] = 8192,
+    [LEDGER_SUBSCRIPTION] = 16384, [LEDGER_TOKEN] = 4096,    [LEDGER_REQUEST] = 65536,
 };
 
 static int ledger_fd = -1;
@@ -143,8 +143,8 @@ header_is_ours(void)
 {
     const struct ledger_header *header = (const struct ledger_header *)(const void *)ledger;
 
-    return memcmp(header->magic, magic, sizeof(magic)) == 0 &&
-           header->version == LEDGER_VERSION && header->half_size == sizeof(struct half) &&
+    return memcmp(header->magic, magic, sizeof(magic)) == 0 && header->version == LEDGER_VERSION &&
+           header->half_size == sizeof(struct half) &&
            memcmp(header->capacity, capacities, sizeof(capacities)) == 0;
 }
 

@@ -28,20 +28,20 @@ enum ledger_kind {
 enum { LEDGER_PEER_SIZE = 112, LEDGER_NO_SLOT = -1 };
 
 struct ledger_record {
-    uint64_t number;        /* of the thing itself */
-    uint64_t owner;         /* number of its client; 0: none */
-    uint64_t connection;    /* request: which one it waits for */
+    uint64_t number;     /* of the thing itself */
+    uint64_t owner;      /* number of its client; 0: none */
+    uint64_t connection; /* request: which one it waits for */
     uint64_t context;
-    uint64_t listener;      /* connection: where it came from */
-    uint64_t pair;          /* connection: its mailbox, cordond's number */
-    uint64_t request;       /* connection: who is to be answered */
-    uint64_t data_cookie;   /* connection: SO_COOKIE of the owner's end */
-    int64_t deadline_ms;    /* absolute, monotonic; -1: none */
+    uint64_t listener;    /* connection: where it came from */
+    uint64_t pair;        /* connection: its mailbox, cordond's number */
+    uint64_t request;     /* connection: who is to be answered */
+    uint64_t data_cookie; /* connection: SO_COOKIE of the owner's end */
+    int64_t deadline_ms;  /* absolute, monotonic; -1: none */
     uint32_t uid;
-    uint32_t step;          /* connection: its state; delivering is step 8 of protocol H */
-    uint32_t serial;        /* connection: of the owner's data descriptor */
-    uint32_t lifetime;      /* connection: 1: descriptor */
-    uint32_t pid;           /* connection: of its worker */
+    uint32_t step;     /* connection: its state; delivering is step 8 of protocol H */
+    uint32_t serial;   /* connection: of the owner's data descriptor */
+    uint32_t lifetime; /* connection: 1: descriptor */
+    uint32_t pid;      /* connection: of its worker */
     uint32_t peer_size;
     uint8_t peer[LEDGER_PEER_SIZE]; /* the peer's address, a struct sockaddr */
 };

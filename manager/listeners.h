@@ -13,15 +13,16 @@
 struct connection;
 
 const char *listener_handle(const struct listener *l);
+uint64_t listener_number(const struct listener *l);
 struct listener *listener_hold(struct listener *l);
-void listener_release(struct listener *l);  /* NULL is fine */
+void listener_release(struct listener *l); /* NULL is fine */
 struct listener *listener_by_number(uint64_t number);
 size_t listeners_count(void);
 struct listener *listener_first(void);
 struct listener *listener_after(const struct listener *l);
 
 struct listener_parameters {
-    int fd;                     /* taken; listening already if is_foreign, else only bound */
+    int fd; /* taken; listening already if is_foreign, else only bound */
     bool is_foreign;
     bool is_auto;
     unsigned handshakes_max, accept_queue;
@@ -44,7 +45,7 @@ void listener_set_owner(struct listener *l, struct owner *o); /* for connections
 struct options *listener_options(struct listener *l);
 struct context *listener_context(struct listener *l);
 json_t *listener_row(const struct listener *l);
-json_t *listener_address(const struct listener *l);     /* gives; null if it has none */
+json_t *listener_address(const struct listener *l); /* gives; null if it has none */
 
 /* Takes r, which waits for a connection (with timeout_ms, -1: for ever). BAD_STATE in *f, and r is not
  * taken. */

@@ -15,8 +15,8 @@ struct map {
 
 /* Borrows value, which is not NULL; replaces what was there.  Ends the process without memory. */
 void map_put(struct map *m, uint64_t key, void *value);
-void *map_get(const struct map *m, uint64_t key);   /* NULL: not there */
-void *map_take(struct map *m, uint64_t key);        /* removes it; NULL: not there */
+void *map_get(const struct map *m, uint64_t key); /* NULL: not there */
+void *map_take(struct map *m, uint64_t key);      /* removes it; NULL: not there */
 void map_fini(struct map *m);
 
 #endif

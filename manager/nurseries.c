@@ -19,21 +19,21 @@
 enum {
     FORKS_MAX = 10000,
     AGE_MAX_MS = 600000,
-    PATIENCE_MS = 250,      /* how long a spawn waits for a clean nursery */
-    START_MAX_MS = 30000,   /* how long a nursery may take to be ready */
+    PATIENCE_MS = 250,    /* how long a spawn waits for a clean nursery */
+    START_MAX_MS = 30000, /* how long a nursery may take to be ready */
     TICK_MS = 5000,
-    IN_FLIGHT_MAX = 64,     /* spawns that are not yet answered with forked */
+    IN_FLIGHT_MAX = 64, /* spawns that are not yet answered with forked */
     DELAY_MIN_MS = 250,
     DELAY_MAX_MS = 60000,
-    QUEUE_MAX = 8192,       /* contexts, mostly */
+    QUEUE_MAX = 8192, /* contexts, mostly */
     ORPHANS_REMEMBERED = 64,
 };
 
 enum nursery_state {
-    NURSERY_STARTING,   /* its library warms up */
-    NURSERY_LOADING,    /* it takes the contexts that there are */
+    NURSERY_STARTING, /* its library warms up */
+    NURSERY_LOADING,  /* it takes the contexts that there are */
     NURSERY_READY,
-    NURSERY_RETIRED,    /* exits, its workers live on */
+    NURSERY_RETIRED, /* exits, its workers live on */
     NURSERY_DEAD,
 };
 
@@ -43,26 +43,26 @@ static char context_sent, context_known;
 struct nursery {
     uint64_t generation;
     enum nursery_state state;
-    struct channel *channel;    /* NULL once dead */
+    struct channel *channel; /* NULL once dead */
     struct child *child;
-    int board;                  /* owned; until the last worker is gone */
+    int board; /* owned; until the last worker is gone */
     unsigned forks, in_flight;
     size_t contexts_pending;
-    struct map contexts;        /* number → &context_sent or &context_known */
-    int64_t since_ms;           /* of its start, then of its first fork */
+    struct map contexts; /* number → &context_sent or &context_known */
+    int64_t since_ms;    /* of its start, then of its first fork */
     TAILQ_HEAD(, worker) workers;
-    struct map by_connection;   /* of the same */
+    struct map by_connection; /* of the same */
     TAILQ_ENTRY(nursery) entry;
 };
 
 struct worker {
     struct nursery *nursery;
     uint64_t connection;
-    uint32_t pid;               /* 0: not forked yet */
-    int pidfd;                  /* owned; -1 */
+    uint32_t pid; /* 0: not forked yet */
+    int pidfd;    /* owned; -1 */
     uint32_t page;
     const struct worker_events *events;
-    void *owner;                /* NULL: nobody cares any more */
+    void *owner; /* NULL: nobody cares any more */
     TAILQ_ENTRY(worker) entry;
 };
 
@@ -212,10 +212,24 @@ nursery_retire(struct nursery *n, const char *why)
     nurseries_arrange();
 }
 
-void
-worker_taints(struct worker *w)
+uint64_t
+nursery_generation(const struct nursery *n)
 {
-    nursery_retire(w->nursery, "a worker ended without a goodbye");
+    return n->generation;
+}
+
+void
+nurseries_taint(uint64_t generation)
+{
+    struct nursery *n;
+
+    TAILQ_FOREACH(n, &nurseries, entry)
+    {
+        if (n->generation == generation) {
+            nursery_retire(n, "a worker ended without a goodbye");
+            return;
+        }
+    }
 }
 
 /* --- messages --- */
@@ -306,8 +320,8 @@ handle_ready(struct nursery *n, const struct message_nursery_ready *ready)
         return;
     library.is_known = true;
     library.versions = ready->versions;
-    library.suites_size =
-        ready->suites.size < sizeof(library.suites) ? ready->suites.size : sizeof(library.suites);
+    library.suites_size = ready->suites.size < sizeof(library.suites) ? ready->suites.size
+                                                                      : sizeof(library.suites);
     memcpy(library.suites, ready->suites.data, library.suites_size);
     n->state = NURSERY_LOADING;
     contexts_each(send_context, n);

@@ -42,7 +42,7 @@ void nurseries_open(void);
 
 /* Calls on_nursery, at once if it can. */
 void nurseries_want(struct spawn_want *want);
-void nurseries_want_forget(struct spawn_want *want);    /* fine if it does not wait */
+void nurseries_want_forget(struct spawn_want *want); /* fine if it does not wait */
 
 /* Sends spawn; borrows the message's descriptors.  Gives the worker, which is not forked yet. */
 struct worker *nursery_spawn(struct nursery *n, uint64_t connection, const struct message *spawn,
@@ -52,11 +52,12 @@ struct worker *nursery_spawn(struct nursery *n, uint64_t connection, const struc
 void worker_forget(struct worker *w);
 /* Asks cordond to end it.  Does nothing before it is forked. */
 void worker_kill(struct worker *w);
-uint32_t worker_pid(const struct worker *w);            /* 0: not forked yet */
+uint32_t worker_pid(const struct worker *w); /* 0: not forked yet */
 /* From its page of the board, to be read after its death: "certify". */
 const char *worker_last_state(const struct worker *w);
-/* It ended without a goodbye: its nursery is retired. */
-void worker_taints(struct worker *w);
+uint64_t nursery_generation(const struct nursery *n);
+/* A worker of it ended without a goodbye: it is retired. */
+void nurseries_taint(uint64_t generation);
 
 /* A worker that a dead nursery left behind has ended. */
 void nurseries_orphan_ended(uint32_t pid, int status);

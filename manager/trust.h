@@ -27,6 +27,6 @@ struct trust {
 MUST_CHECK enum result trust_load(const struct option_file *file, struct trust **trust,
                                   struct failure *f);
 struct trust *trust_hold(struct trust *t);
-void trust_release(struct trust *t);    /* NULL is fine */
+void trust_release(struct trust *t); /* NULL is fine */
 
 #endif

@@ -1,0 +1,675 @@
+#include "manager/listeners.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ipc/fd.h"
+#include "ipc/log.h"
+#include "manager/connection.h"
+#include "manager/events.h"
+#include "manager/ledger.h"
+#include "manager/manager.h"
+#include "manager/map.h"
+
+enum {
+    ACCEPTS_A_TURN = 16,
+    DEFER_ACCEPT_S = 5,
+    PAUSE_MS = 1000,    /* when no descriptor is free */
+    ACCEPT_MAX_MS = 10, /* see accept_foreign */
+};
+
+enum listener_mode { MODE_OPEN, MODE_TRANSPORT, MODE_HANDSHAKE };
+
+/* A call that waits for a connection. */
+struct waiting_accept {
+    TAILQ_ENTRY(waiting_accept) entry;
+    struct listener *listener;
+    struct request *request;
+};
+
+struct listener {
+    uint64_t number;
+    char handle[40];
+    unsigned references;
+    struct owner *owner; /* NULL: closed */
+    uid_t uid;
+    int fd;          /* owned; -1 */
+    bool is_foreign; /* a client made it, and may still hold it */
+    int epoll;       /* owned; watches fd: libuv would make fd itself O_NONBLOCK */
+    uv_poll_t poll;
+    uv_timer_t pause;
+    int closing_handles;
+    bool is_paused;
+    struct address address;
+    struct options options;
+    struct context *context; /* a reference */
+    bool is_auto;
+    enum listener_mode mode;
+    unsigned handshakes_max, accept_queue;
+    unsigned handshaking, ready_count;
+    uint64_t accepted;
+    int64_t opened_ms;
+    TAILQ_HEAD(, waiting_accept) waiting;
+    size_t waiting_count;
+    TAILQ_HEAD(, connection) ready;
+    int ledger_slot;
+    TAILQ_ENTRY(listener) entry;
+};
+
+static TAILQ_HEAD(, listener) listeners = TAILQ_HEAD_INITIALIZER(listeners);
+static struct map listeners_by_number;
+static uint64_t last_number;
+static int spare_fd = -1; /* given up for a moment when no other is free */
+
+static void listener_poll(struct listener *l);
+
+/* --- questions --- */
+
+const char *
+listener_handle(const struct listener *l)
+{
+    return l->handle;
+}
+
+uint64_t
+listener_number(const struct listener *l)
+{
+    return l->number;
+}
+
+struct listener *
+listener_by_number(uint64_t number)
+{
+    return map_get(&listeners_by_number, number);
+}
+
+size_t
+listeners_count(void)
+{
+    return listeners_by_number.count;
+}
+
+struct listener *
+listener_first(void)
+{
+    return TAILQ_FIRST(&listeners);
+}
+
+struct listener *
+listener_after(const struct listener *l)
+{
+    return TAILQ_NEXT(l, entry);
+}
+
+struct owner *
+listener_owner(const struct listener *l)
+{
+    return l->owner;
+}
+
+uid_t
+listener_uid(const struct listener *l)
+{
+    return l->uid;
+}
+
+void
+listener_set_owner(struct listener *l, struct owner *o)
+{
+    l->owner = o;
+}
+
+struct options *
+listener_options(struct listener *l)
+{
+    return &l->options;
+}
+
+struct context *
+listener_context(struct listener *l)
+{
+    return l->context;
+}
+
+bool
+listener_is_auto(const struct listener *l)
+{
+    return l->is_auto;
+}
+
+json_t *
+listener_address(const struct listener *l)
+{
+    return address_json(&l->address);
+}
+
+json_t *
+listener_row(const struct listener *l)
+{
+    struct client *client = owner_client(l->owner);
+
+    return json_pack("{s:s, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I}", "listener", l->handle,
+                     "owner", client != NULL ? client_handle(client) : "", "uid",
+                     (json_int_t)l->uid, "address", address_json(&l->address), "accept",
+                     l->is_auto ? "auto" : "demand", "waiting", (json_int_t)l->waiting_count,
+                     "handshaking", (json_int_t)l->handshaking, "ready", (json_int_t)l->ready_count,
+                     "accepted", (json_int_t)l->accepted, "opened", (json_int_t)l->opened_ms);
+}
+
+/* --- the socket --- */
+
+static int
+socket_of_family(int family, bool reuseaddr, const char **what)
+{
+    int one = 1, zero = 0, seconds = DEFER_ACCEPT_S;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    *what = "socket";
+    if (fd < 0)
+        return -1;
+    if (family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, reuseaddr ? &one : &zero, sizeof(one));
+    /* Who connects and says nothing costs no process, not even an accept. */
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+    return fd;
+}
+
+static int
+bind_or_close(int fd, const void *address, socklen_t size, const char **what)
+{
+    int error;
+
+    if (fd < 0)
+        return -1;
+    *what = "bind";
+    if (bind(fd, address, size) == 0)
+        return fd;
+    error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int
+listener_socket(const char *address, uint16_t port, bool reuseaddr, const char **what)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+    int fd;
+
+    if (address == NULL) {
+        fd = bind_or_close(socket_of_family(AF_INET6, reuseaddr, what), &in6, sizeof(in6), what);
+        /* A machine without IPv6. */
+        if (fd < 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
+            fd = bind_or_close(socket_of_family(AF_INET, reuseaddr, what), &in, sizeof(in), what);
+        return fd;
+    }
+    if (inet_pton(AF_INET, address, &in.sin_addr) == 1)
+        return bind_or_close(socket_of_family(AF_INET, reuseaddr, what), &in, sizeof(in), what);
+    if (inet_pton(AF_INET6, address, &in6.sin6_addr) == 1)
+        return bind_or_close(socket_of_family(AF_INET6, reuseaddr, what), &in6, sizeof(in6), what);
+    *what = "address";
+    errno = EINVAL;
+    return -1;
+}
+
+static void
+on_alarm(int number)
+{
+    (void)number;
+}
+
+/*
+ * A socket that a client made may block, and the connection that poll announced may have been taken by
+ * the client or have gone meanwhile.  Its O_NONBLOCK and SO_RCVTIMEO are the client's too, and accept4 has no
+ * flag for it, so a timer that fires again and again interrupts it: it cannot hang.
+ */
+static int
+accept_foreign(int fd)
+{
+    static timer_t timer;
+    static bool has_timer;
+    const struct itimerspec on = { { 0, ACCEPT_MAX_MS * 1000000L },
+                                   { 0, ACCEPT_MAX_MS * 1000000L } };
+    const struct itimerspec off = { { 0, 0 }, { 0, 0 } };
+    struct pollfd ready = { .fd = fd, .events = POLLIN };
+    int peer, error;
+
+    if (!has_timer) {
+        struct sigaction action = { .sa_handler = on_alarm }; /* without SA_RESTART */
+        struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM };
+
+        event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+        sigemptyset(&action.sa_mask);
+        sigaction(SIGALRM, &action, NULL);
+        if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0)
+            return -1;
+        has_timer = true;
+    }
+    if (poll(&ready, 1, 0) <= 0 || !(ready.revents & POLLIN)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    timer_settime(timer, 0, &on, NULL);
+    peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    error = errno == EINTR ? EAGAIN : errno;
+    timer_settime(timer, 0, &off, NULL);
+    errno = error;
+    return peer;
+}
+
+static int
+listener_accept_one(struct listener *l)
+{
+    if (l->is_foreign)
+        return accept_foreign(l->fd);
+    return accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+/* --- who gets what --- */
+
+static bool
+wants_more(const struct listener *l)
+{
+    if (l->owner == NULL || l->is_paused)
+        return false;
+    if (l->mode == MODE_TRANSPORT)
+        return l->waiting_count > 0;
+    if (l->mode != MODE_HANDSHAKE || l->handshaking >= l->handshakes_max)
+        return false;
+    return l->is_auto || l->ready_count + l->handshaking < l->accept_queue + l->waiting_count;
+}
+
+static struct request *
+take_waiting(struct listener *l)
+{
+    struct waiting_accept *w = TAILQ_FIRST(&l->waiting);
+    struct request *r;
+
+    if (w == NULL)
+        return NULL;
+    r = w->request;
+    TAILQ_REMOVE(&l->waiting, w, entry);
+    l->waiting_count--;
+    free(w);
+    return r;
+}
+
+static void
+set_nodelay(int fd, bool nodelay)
+{
+    int value = nodelay;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof(value));
+}
+
+static void
+begin_connection(struct listener *l, int peer)
+{
+    struct connection_options options;
+    struct connection *c;
+    struct request *r;
+
+    connection_options_from(&options, &l->options);
+    set_nodelay(peer, options.nodelay);
+    c = connection_new(owner_client(l->owner), ROLE_SERVER, &options, l, peer);
+    l->accepted++;
+    connection_set_context(c, l->context);
+    if (l->mode == MODE_HANDSHAKE) {
+        c->is_unasked = true;
+        l->handshaking++;
+        connection_step(c, CONNECTION_EVENT_SPAWN);
+        return;
+    }
+    r = take_waiting(l);
+    connection_step(c, CONNECTION_EVENT_WAIT);
+    request_reply(
+        r, json_pack("{s:s, s:o}", "conn", c->handle, "peername", address_json(&c->peername)));
+}
+
+bool
+listener_offer(struct listener *l, struct connection *c)
+{
+    if (l->owner == NULL)
+        return false;
+    if (l->is_auto)
+        return true;
+    c->request = take_waiting(l);
+    if (c->request != NULL)
+        return true;
+    TAILQ_INSERT_TAIL(&l->ready, c, listener_entry);
+    l->ready_count++;
+    return false;
+}
+
+void
+listener_handshake_over(struct listener *l)
+{
+    l->handshaking--;
+    listener_poll(l);
+}
+
+void
+listener_forget(struct listener *l, struct connection *c)
+{
+    struct connection *other;
+
+    TAILQ_FOREACH(other, &l->ready, listener_entry)
+    {
+        if (other == c) {
+            TAILQ_REMOVE(&l->ready, c, listener_entry);
+            l->ready_count--;
+            listener_poll(l);
+            return;
+        }
+    }
+}
+
+/* --- accepting --- */
+
+static void
+on_pause_over(uv_timer_t *timer)
+{
+    struct listener *l = timer->data;
+
+    l->is_paused = false;
+    listener_poll(l);
+}
+
+static void
+listener_pause(struct listener *l, const char *why)
+{
+    log_warn("listener=%s pauses why=\"%s\" pause_ms=%d", l->handle, why, PAUSE_MS);
+    l->is_paused = true;
+    uv_timer_start(&l->pause, on_pause_over, PAUSE_MS, 0);
+}
+
+/* One caller is let in and out again, so that it does not wait for nothing. */
+static void
+shed_one(struct listener *l)
+{
+    int peer;
+
+    fd_close(&spare_fd);
+    peer = listener_accept_one(l);
+    fd_close(&peer);
+    spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* False: no more this turn. */
+static bool
+accept_next(struct listener *l)
+{
+    struct failure f;
+    int peer, error;
+
+    if (!connections_have_room(&f)) {
+        failure_fini(&f);
+        listener_pause(l, "there are connections_max already");
+        return false;
+    }
+    peer = listener_accept_one(l);
+    if (peer >= 0) {
+        begin_connection(l, peer);
+        return true;
+    }
+    error = errno;
+    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
+        shed_one(l);
+        listener_pause(l, strerror(error));
+        return false;
+    }
+    /* ECONNABORTED and the network's errors are about that one caller; see accept(2). */
+    if (error == EAGAIN)
+        return false;
+    if (error == EBADF || error == EINVAL || error == ENOTSOCK || error == EOPNOTSUPP) {
+        log_error("listener=%s cannot accept error=%s", l->handle, posix_name(error));
+        listener_close(l);
+        return false;
+    }
+    return true;
+}
+
+static void
+on_ready(uv_poll_t *poll, int status, int events)
+{
+    struct listener *l = poll->data;
+
+    (void)status, (void)events;
+    listener_hold(l);
+    for (int i = 0; i < ACCEPTS_A_TURN && wants_more(l); i++) {
+        if (!accept_next(l))
+            break;
+    }
+    listener_poll(l);
+    listener_release(l);
+}
+
+static void
+listener_poll(struct listener *l)
+{
+    if (l->owner == NULL)
+        return;
+    if (wants_more(l))
+        uv_poll_start(&l->poll, UV_READABLE, on_ready);
+    else
+        uv_poll_stop(&l->poll);
+}
+
+/* --- calls that wait --- */
+
+static void
+on_abandoned(struct request *r, enum result why, void *data)
+{
+    struct waiting_accept *w = data;
+    struct listener *l = w->listener;
+    struct failure f;
+
+    TAILQ_REMOVE(&l->waiting, w, entry);
+    l->waiting_count--;
+    free(w);
+    failure_set(&f, why, NULL, NULL);
+    request_fail(r, &f);
+    listener_poll(l);
+}
+
+static bool
+mode_fits(struct listener *l, bool with_handshake, struct failure *f)
+{
+    enum listener_mode wanted = with_handshake ? MODE_HANDSHAKE : MODE_TRANSPORT;
+
+    if (l->is_auto) {
+        failure_bad_state(f, "auto", "demand", NULL);
+        return false;
+    }
+    if (l->mode == MODE_OPEN)
+        l->mode = wanted;
+    if (l->mode == wanted)
+        return true;
+    failure_bad_state(f, l->mode == MODE_TRANSPORT ? "transport_accept" : "accept",
+                      wanted == MODE_TRANSPORT ? "transport_accept" : "accept", NULL);
+    return false;
+}
+
+bool
+listener_wait(struct listener *l, struct request *r, bool with_handshake, int64_t timeout_ms,
+              struct failure *f)
+{
+    struct waiting_accept *w;
+    struct connection *c;
+
+    if (!mode_fits(l, with_handshake, f))
+        return false;
+    c = TAILQ_FIRST(&l->ready);
+    if (c != NULL) {
+        listener_forget(l, c);
+        c->request = r;
+        connection_step(c, CONNECTION_EVENT_WANTED);
+        return true;
+    }
+    w = calloc(1, sizeof(*w));
+    assert(w != NULL);
+    w->listener = l;
+    w->request = r;
+    TAILQ_INSERT_TAIL(&l->waiting, w, entry);
+    l->waiting_count++;
+    request_wait(r, timeout_ms, on_abandoned, w);
+    listener_poll(l);
+    return true;
+}
+
+/* --- birth and death --- */
+
+static void
+listener_record(struct listener *l)
+{
+    struct ledger_record record = { .number = l->number,
+                                    .owner = owner_number(l->owner),
+                                    .context = context_number(l->context),
+                                    .uid = l->uid,
+                                    .step = l->mode,
+                                    .deadline_ms = -1 };
+
+    if (ledger_put(LEDGER_LISTENER, &l->ledger_slot, &record) != RESULT_OK)
+        log_error("listener=%s has no place in the ledger", l->handle);
+}
+
+struct listener *
+listener_new(struct client *client, const struct listener_parameters *p, struct options *options,
+             struct context *context, int *error)
+{
+    struct epoll_event event = { .events = EPOLLIN };
+    struct listener *l;
+    int status, fd = p->fd, epoll;
+
+    if (spare_fd < 0)
+        spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0 || (!p->is_foreign && listen(fd, options->backlog) < 0) ||
+        epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+        *error = errno;
+        fd_close(&epoll);
+        fd_close(&fd);
+        options_fini(options);
+        context_release(context);
+        return NULL;
+    }
+    l = calloc(1, sizeof(*l));
+    assert(l != NULL);
+    l->number = ++last_number;
+    snprintf(l->handle, sizeof(l->handle), "l%u.%llu", manager_start_number(),
+             (unsigned long long)l->number);
+    l->references = 1;
+    l->fd = fd;
+    l->is_foreign = p->is_foreign;
+    l->epoll = epoll;
+    l->options = *options;
+    l->context = context;
+    l->uid = client_uid(client);
+    l->is_auto = p->is_auto;
+    l->mode = p->is_auto ? MODE_HANDSHAKE : MODE_OPEN;
+    l->handshakes_max = p->handshakes_max;
+    l->accept_queue = p->accept_queue;
+    l->ledger_slot = LEDGER_NO_SLOT;
+    address_of_socket(fd, &l->address);
+    l->opened_ms = clock_unix_ms();
+    TAILQ_INIT(&l->waiting);
+    TAILQ_INIT(&l->ready);
+    status = uv_poll_init(manager_loop, &l->poll, epoll);
+    status |= uv_timer_init(manager_loop, &l->pause);
+    assert(status == 0);
+    l->poll.data = l->pause.data = l;
+    TAILQ_INSERT_TAIL(&listeners, l, entry);
+    map_put(&listeners_by_number, l->number, l);
+    owner_add_listener(client, l);
+    tree_keep(KEPT_LISTENER, l->number, fd);
+    listener_record(l);
+    events_publish("listener_opened", l->uid, l->handle, json_pack("{s:s}", "listener", l->handle));
+    listener_poll(l);
+    return l;
+}
+
+struct listener *
+listener_hold(struct listener *l)
+{
+    l->references++;
+    return l;
+}
+
+static void
+on_handle_closed(uv_handle_t *handle)
+{
+    struct listener *l = handle->data;
+
+    if (--l->closing_handles > 0)
+        return;
+    free(l);
+}
+
+void
+listener_release(struct listener *l)
+{
+    if (l == NULL || --l->references > 0)
+        return;
+    options_fini(&l->options);
+    context_release(l->context);
+    l->closing_handles = 2;
+    uv_close((uv_handle_t *)&l->poll, on_handle_closed);
+    uv_close((uv_handle_t *)&l->pause, on_handle_closed);
+}
+
+static void
+end_waiting(struct listener *l)
+{
+    struct request *r;
+    struct failure f;
+
+    while ((r = take_waiting(l)) != NULL) {
+        failure_set(&f, RESULT_CLOSED, NULL, NULL);
+        request_fail(r, &f);
+    }
+}
+
+void
+listener_close(struct listener *l)
+{
+    struct connection *c;
+
+    assert(l->owner != NULL);
+    listener_hold(l);
+    owner_remove_listener(l);
+    TAILQ_REMOVE(&listeners, l, entry);
+    map_take(&listeners_by_number, l->number);
+    ledger_erase(LEDGER_LISTENER, &l->ledger_slot);
+    uv_poll_stop(&l->poll);
+    uv_timer_stop(&l->pause);
+    /* One that a client made is only let go: the client may still want it. */
+    if (!l->is_foreign)
+        shutdown(l->fd, SHUT_RDWR);
+    fd_close(&l->epoll);
+    fd_close(&l->fd);
+    tree_drop(KEPT_LISTENER, l->number);
+    end_waiting(l);
+    while ((c = TAILQ_FIRST(&l->ready)) != NULL) {
+        TAILQ_REMOVE(&l->ready, c, listener_entry);
+        l->ready_count--;
+        connection_end(c, "local", NULL);
+    }
+    events_publish("listener_closed", l->uid, l->handle, json_pack("{s:s}", "listener", l->handle));
+    listener_release(l);
+    listener_release(l);
+}

@@ -28,6 +28,8 @@ enum {
     READS_PER_TURN = 8,
     PROGRESS_MS = 30000,
     RETRY_MS = 20,
+    LINGER_MS = 1000,
+    LINGER_READS = 256,
     GROUPS_MAX = 256,
     BUCKETS = 1024,
 };
@@ -53,7 +55,8 @@ struct waiter {
 enum client_state {
     CLIENT_OPEN,
     CLIENT_HALF_CLOSED, /* it has shut its write side; its last replies go out */
-    CLIENT_ENDING,      /* we read no more; what is queued goes out */
+    CLIENT_ENDING,      /* what it says is not heard any more; what is queued goes out */
+    CLIENT_LINGERING,   /* all is out; it may say the rest before it notices */
     CLIENT_GONE,        /* only its requests and handles are left */
 };
 
@@ -86,6 +89,7 @@ struct client {
 
     struct request_list requests; /* owned by request.c */
     size_t request_count;
+    int discards; /* reads since it was ended */
 };
 
 TAILQ_HEAD(client_queue, client);
@@ -222,6 +226,13 @@ is_reading(const struct client *c)
     return c->state == CLIENT_OPEN && c->reply_bytes <= REPLIES_FULL;
 }
 
+static bool
+is_discarding(const struct client *c)
+{
+    return (c->state == CLIENT_ENDING || c->state == CLIENT_LINGERING) &&
+           c->discards < LINGER_READS;
+}
+
 /*
  * UV_PRIORITIZED never happens on a Unix stream socket; it is there so that a client whom we
  * neither read nor write is still heard to hang up: libuv reports that as what is waited for.
@@ -231,7 +242,7 @@ update_poll(struct client *c)
 {
     int events = UV_PRIORITIZED;
 
-    if (is_reading(c))
+    if (is_reading(c) || is_discarding(c))
         events |= UV_READABLE;
     if (c->is_blocked)
         events |= UV_WRITABLE;
@@ -487,16 +498,32 @@ tell_drained(struct client *c)
 
 static void handle_lines(struct client *c);
 
+static void
+on_linger_over(uv_timer_t *timer)
+{
+    client_gone(timer->data, "refused");
+}
+
+/*
+ * Closing at once would reset a client that is still writing, and it might never read why it was
+ * refused.
+ */
+static void
+linger(struct client *c)
+{
+    c->state = CLIENT_LINGERING;
+    shutdown(c->fd, SHUT_WR);
+    uv_timer_start(&c->timer, on_linger_over, LINGER_MS, 0);
+}
+
 /* What a client whose queue has moved may do next: end, or be read again. */
 static void
 settle(struct client *c)
 {
     bool is_empty = STAILQ_EMPTY(&c->out);
 
-    if (c->state == CLIENT_ENDING && is_empty) {
-        client_gone(c, "refused");
-        return;
-    }
+    if (c->state == CLIENT_ENDING && is_empty)
+        linger(c);
     if (c->state == CLIENT_HALF_CLOSED && is_empty && c->request_count == 0) {
         client_gone(c, "done");
         return;
@@ -531,7 +558,8 @@ client_flush(struct client *c)
         return;
     }
     c->is_blocked = result == RESULT_WOULD_BLOCK || budget == 0;
-    watch_progress(c, has_progress);
+    if (c->state != CLIENT_LINGERING)
+        watch_progress(c, has_progress);
     tell_drained(c);
     settle(c);
 }
@@ -671,6 +699,30 @@ receive_once(struct client *c)
     }
 }
 
+/* Reads for a client that was refused, so that it can finish writing. */
+static void
+discard(struct client *c)
+{
+    char bytes[16384];
+    int fds[FD_MAX_RECEIVED];
+
+    while (is_discarding(c)) {
+        size_t size = sizeof(bytes);
+        size_t count = FD_MAX_RECEIVED;
+        enum result result = fd_receive(c->fd, bytes, &size, fds, &count, MSG_DONTWAIT);
+
+        c->discards++;
+        if (result == RESULT_WOULD_BLOCK)
+            return;
+        for (size_t i = 0; result == RESULT_OK && i < count; i++)
+            fd_close(&fds[i]);
+        if (result == RESULT_CHANNEL_FAILED || (result == RESULT_OK && size == 0))
+            c->discards = LINGER_READS;
+    }
+    if (c->state == CLIENT_LINGERING)
+        client_gone(c, "refused");
+}
+
 static void
 on_poll(uv_poll_t *handle, int status, int events)
 {
@@ -685,6 +737,7 @@ on_poll(uv_poll_t *handle, int status, int events)
             if (!receive_once(c))
                 break;
         }
+        discard(c);
         if (c->state != CLIENT_GONE)
             settle(c);
     }

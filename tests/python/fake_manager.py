@@ -38,7 +38,8 @@ class FakeManager:
         if fds:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
             data = data[self.sock.sendmsg([data], rights):]
-        self.sock.sendall(data)
+        if data:  # even no byte at all is an error after the client hung up
+            self.sock.sendall(data)
 
     def reply(self, request, result, fds=()):
         self.write(line(id=request["id"], result=result, fds=len(fds)), fds)

@@ -58,12 +58,20 @@ manager_is_stopping(void)
     return is_stopping;
 }
 
+/* cordond ends the others; this process goes by itself. */
+static void
+finish(void)
+{
+    log_info("stopped");
+    tree_finished();
+    uv_stop(manager_loop);
+}
+
 static void
 on_clients_ended(void)
 {
     control_unlink();
-    log_info("stopped");
-    tree_finished();
+    finish();
 }
 
 static void
@@ -80,7 +88,7 @@ manager_stop(void)
     log_info("stopping");
     is_stopping = true;
     if (!is_serving) {
-        tree_finished();
+        finish();
         return;
     }
     control_stop_listening();

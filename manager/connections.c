@@ -449,6 +449,26 @@ connections_status(json_t *status)
                                   "worker_died", (json_int_t)totals.worker_died));
 }
 
+void
+connections_count(const struct client *client, uint32_t *connection_count, uint32_t *listener_count)
+{
+    const struct owner *o = map_get(&owners_by_client, client_number(client));
+    const struct owned_listener *l;
+    const struct connection *c;
+
+    *connection_count = *listener_count = 0;
+    if (o == NULL)
+        return;
+    TAILQ_FOREACH(c, &o->connections, owner_entry)
+    {
+        (*connection_count)++;
+    }
+    TAILQ_FOREACH(l, &o->listeners, entry)
+    {
+        (*listener_count)++;
+    }
+}
+
 /* --- the end of all --- */
 
 static void

@@ -499,15 +499,6 @@ make_room(void)
     return false;
 }
 
-static char *
-moved(char **text)
-{
-    char *old = *text;
-
-    *text = NULL;
-    return old;
-}
-
 static struct context *
 context_new(struct context_load *l, const uint8_t digest[DIGEST_SIZE])
 {

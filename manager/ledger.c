@@ -38,7 +38,7 @@ struct slot {
 
 static const uint32_t capacities[LEDGER_KIND_COUNT] = {
     [LEDGER_CONNECTION] = 65536,   [LEDGER_LISTENER] = 4096, [LEDGER_CLIENT] = 8192,
-    [LEDGER_SUBSCRIPTION] = 16384, [LEDGER_TOKEN] = 4096,    [LEDGER_REQUEST] = 65536,
+    [LEDGER_SUBSCRIPTION] = 16384, [LEDGER_TOKEN] = 4096,    [LEDGER_REQUEST] = 32768,
 };
 
 static int ledger_fd = -1;
@@ -139,6 +139,16 @@ header_write(uint32_t start)
 }
 
 static bool
+header_is_blank(void)
+{
+    for (size_t i = 0; i < HEADER_SIZE; i++) {
+        if (ledger[i] != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool
 header_is_ours(void)
 {
     const struct ledger_header *header = (const struct ledger_header *)(const void *)ledger;
@@ -188,16 +198,14 @@ ledger_open(int fd, uint32_t start)
     ledger_size = ledger_whole_size();
     if (fstat(fd, &file) < 0)
         return RESULT_POSIX;
-    is_new = file.st_size == 0;
-    if (is_new && ftruncate(fd, (off_t)ledger_size) < 0)
+    if ((size_t)file.st_size < ledger_size && ftruncate(fd, (off_t)ledger_size) < 0)
         return RESULT_POSIX;
-    if (!is_new && (size_t)file.st_size != ledger_size)
-        return RESULT_MALFORMED;
     ledger = mmap(NULL, ledger_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (ledger == MAP_FAILED) {
         ledger = NULL;
         return RESULT_POSIX;
     }
+    is_new = header_is_blank();
     if (!is_new && !header_is_ours())
         return RESULT_MALFORMED;
     header_write(start);

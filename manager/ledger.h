@@ -47,7 +47,7 @@ struct ledger_record {
 };
 
 /*
- * Takes fd.  An empty memfd becomes a new ledger; in another one the header is checked and the
+ * Takes fd.  A memfd of zeros becomes a new ledger; in another one the header is checked and the
  * number of the start written.  MALFORMED: it is no ledger of this version; POSIX (errno).
  */
 MUST_CHECK enum result ledger_open(int fd, uint32_t start);

@@ -56,6 +56,7 @@ struct loop {
 };
 
 static void loop_end(struct loop *l, int exit_status);
+static void end_the_others(struct loop *l);
 
 /* --- To the manager ------------------------------------------------------------------------- */
 
@@ -206,7 +207,9 @@ on_manager_ended(struct loop *l, const struct child *c)
     else if (!is_planned)
         log_error("manager ended pid=%ld %s; everything ends", (long)c->pid,
                   describe_status(c->status, text, sizeof(text)));
-    if (!is_planned)
+    if (is_planned)
+        end_the_others(l);
+    else
         loop_end(l, EXIT_FAILURE);
 }
 
@@ -298,12 +301,10 @@ start_due(struct loop *l)
 }
 
 static void
-end_children(struct loop *l, bool manager_too)
+end_children(struct loop *l)
 {
-    for (struct child *c = l->children; c != NULL; c = c->next) {
-        if (c != l->manager || manager_too)
-            child_step(c, CHILD_EVENT_END_ASKED);
-    }
+    for (struct child *c = l->children; c != NULL; c = c->next)
+        child_step(c, CHILD_EVENT_END_ASKED);
 }
 
 /* --- From the manager ----------------------------------------------------------------------- */
@@ -448,7 +449,15 @@ receive_all(struct loop *l)
 
 /* --- The end -------------------------------------------------------------------------------- */
 
-/* A manager that has said `finished` goes by itself; one that has not will not be waited for. */
+/* With our copies gone too, each worker sees its mailbox hang up and ends by itself. */
+static void
+end_the_others(struct loop *l)
+{
+    end_children(l);
+    pairs_drop_all(l->pairs);
+}
+
+/* The manager first: it would take the ends of the others for faults, and say so. */
 static void
 loop_end(struct loop *l, int exit_status)
 {
@@ -459,9 +468,10 @@ loop_end(struct loop *l, int exit_status)
     l->state = TREE_ENDING;
     l->exit_status = exit_status;
     l->deadline_ms = clock_now_ms() + STOP_LIMIT_MS;
-    end_children(l, exit_status != EXIT_SUCCESS);
-    /* With our copies gone too, each worker sees its mailbox hang up and ends by itself. */
-    pairs_drop_all(l->pairs);
+    if (l->manager != NULL)
+        child_step(l->manager, CHILD_EVENT_END_ASKED);
+    else
+        end_the_others(l);
 }
 
 static void
@@ -472,7 +482,7 @@ loop_force(struct loop *l, const char *why)
         loop_end(l, EXIT_FAILURE);
     l->state = TREE_FORCED;
     l->deadline_ms = clock_now_ms() + STOP_LIMIT_MS;
-    end_children(l, true);
+    end_the_others(l);
     descendants_kill_children();
 }
 

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -201,7 +202,8 @@ class Client
     explicit Client(const harness_tree *tree)
         : client_(harness_client_open(harness_tree_socket(tree)))
     {
-        EXPECT_NE(nullptr, client_) << "no control connection";
+        if (client_ == nullptr)
+            throw std::runtime_error("no control connection");
     }
     ~Client()
     {
@@ -364,10 +366,22 @@ ReadPlain(const Fd &fd, size_t size)
     return text;
 }
 
-/* What a tree holds when nothing happens: by process, for comparison. */
+/* What a tree holds when nothing happens: by kind of process, for comparison. */
 struct Census {
-    std::map<std::string, descriptors> of; /* by title */
-    size_t workers = 0;
+    struct Kind {
+        size_t processes = 0, others = 0, mailboxes = 0;
+    };
+    std::map<std::string, Kind> of;
+    size_t workers = 0; /* and zombies */
+
+    /* "cordon keeper" of "cordon keeper --anything". */
+    static std::string
+    KindOf(const process &p, bool is_root)
+    {
+        std::string title = p.title;
+
+        return is_root ? "cordond" : title.substr(0, title.find(' ', strlen("cordon ")));
+    }
 
     static Census
     Take(const harness_tree *tree)
@@ -377,15 +391,17 @@ struct Census {
         Census census;
 
         for (size_t i = 0; i < count && i < found.size(); i++) {
-            std::string title = found[i].title;
+            std::string kind = KindOf(found[i], i == 0);
+            descriptors d = {};
 
-            if (title.rfind("cordon worker", 0) == 0 || found[i].state == 'Z') {
+            if (kind == "cordon worker" || found[i].state == 'Z') {
                 census.workers++;
                 continue;
             }
-            if (i == 0)
-                title = "cordond";
-            process_descriptors(found[i].pid, &census.of[title]);
+            process_descriptors(found[i].pid, &d);
+            census.of[kind].processes++;
+            census.of[kind].others += d.others;
+            census.of[kind].mailboxes += d.mailboxes;
         }
         return census;
     }
@@ -395,8 +411,9 @@ struct Census {
         std::string text;
 
         for (const auto &[title, d] : of)
-            text += title + ": " + std::to_string(d.others) + " and " +
-                    std::to_string(d.mailboxes) + " mailboxes\n";
+            text += title + ": " + std::to_string(d.processes) + " with " +
+                    std::to_string(d.others) + " descriptors and " + std::to_string(d.mailboxes) +
+                    " mailboxes\n";
         return text + "workers and zombies: " + std::to_string(workers) + "\n";
     }
     /* Mailbox pairs are made 64, keeper channels 32 at a time; everything else has to be the same. */
@@ -410,8 +427,8 @@ struct Census {
         for (const auto &[title, d] : of) {
             auto at = other.of.find(title);
 
-            if (at == other.of.end() || at->second.others != d.others ||
-                at->second.mailboxes > d.mailboxes + spare ||
+            if (at == other.of.end() || at->second.processes != d.processes ||
+                at->second.others != d.others || at->second.mailboxes > d.mailboxes + spare ||
                 d.mailboxes > at->second.mailboxes + spare)
                 return false;
         }

@@ -151,6 +151,7 @@ harness_tree_start(const struct harness_tree_options *options)
 
     if (t == NULL)
         return NULL;
+    (void)harness_root(); /* or it ends here, with a message */
     t->pidfd = -1;
     /* Whatever cordond leaves behind comes to us, so that we can see it and reap it. */
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

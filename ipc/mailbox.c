@@ -110,6 +110,12 @@ mailbox_receive(int mailbox, enum route route, char *buffer, size_t size, struct
     if (why != NULL)
         *why = NULL;
     result = fd_receive(mailbox, buffer, &got, fds, &fd_count, MSG_DONTWAIT);
+    /* The other end was closed with messages unread: what it said before comes after this error. */
+    if (result == RESULT_CHANNEL_FAILED && errno == ECONNRESET) {
+        got = size;
+        fd_count = MESSAGE_MAX_FDS;
+        result = fd_receive(mailbox, buffer, &got, fds, &fd_count, MSG_DONTWAIT);
+    }
     if (result == RESULT_DESCRIPTORS) {
         if (why != NULL)
             *why = "descriptors were lost or too many";

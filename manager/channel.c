@@ -128,13 +128,11 @@ on_ready(uv_poll_t *poll, int status, int events)
 {
     struct channel *c = poll->data;
 
-    if (status < 0) {
-        channel_end(c, RESULT_CHANNEL_FAILED, uv_strerror(status));
-        return;
-    }
-    if (events & UV_WRITABLE)
+    /* An error of the socket comes as UV_EBADF: the other end was closed with messages unread.  What it said
+     * before is still to be read. */
+    if (status >= 0 && (events & UV_WRITABLE))
         channel_flush(c);
-    if (events & UV_READABLE)
+    if (status < 0 || (events & UV_READABLE))
         channel_read(c);
     channel_poll(c);
 }

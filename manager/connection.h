@@ -18,7 +18,7 @@
 
 enum {
     CLOSE_LINGER_MS = 5000,
-    QUESTIONS_MAX = 4,
+    CLOSE_RESET = 1, /* value of QUESTION_CLOSE: at once, with a TCP reset */
 };
 
 struct frames;
@@ -163,6 +163,8 @@ extern struct totals totals;
 void connection_step(struct connection *c, enum connection_event event);
 /* Ends it; how: "local", "owner_gone".  *f: what its waiting request is told, taken. NULL: closed. */
 void connection_end(struct connection *c, const char *how, struct failure *f);
+/* Ends it at once: its peer sees a TCP reset; a worker that does not do that in time is killed. */
+void connection_reset(struct connection *c);
 /* SIGKILL, through cordond. */
 void connection_kill(struct connection *c, const char *why);
 

@@ -21,9 +21,9 @@ is_answered_at_once(enum question_kind kind)
 }
 
 static bool
-is_after_data(enum question_kind kind)
+is_after_data(const struct question *q)
 {
-    return kind == QUESTION_SHUTDOWN || kind == QUESTION_CLOSE;
+    return q->kind == QUESTION_SHUTDOWN || (q->kind == QUESTION_CLOSE && q->value != CLOSE_RESET);
 }
 
 bool
@@ -96,6 +96,7 @@ send_question(struct connection *c, struct question *q)
     } else {
         m.as.close.request = q->number;
         m.as.close.linger_ms = CLOSE_LINGER_MS;
+        m.as.close.reset = q->value;
     }
     channel_send(c->channel, &m);
 }
@@ -104,9 +105,12 @@ send_question(struct connection *c, struct question *q)
 static bool
 may_send(const struct connection *c, const struct question *q)
 {
-    if (c->channel == NULL || c->has_goodbye || q->number != 0 || is_asking(c, q->kind))
+    if (c->channel == NULL || c->has_goodbye || q->number != 0)
         return false;
-    if (is_after_data(q->kind) && c->frames != NULL && !frames_are_flushed(c->frames))
+    /* A reset overtakes a close that waits for its peer. */
+    if (is_asking(c, q->kind) && q->value != CLOSE_RESET)
+        return false;
+    if (is_after_data(q) && c->frames != NULL && !frames_are_flushed(c->frames))
         return false;
     return c->state == CONNECTION_OPEN || c->state == CONNECTION_CLOSING;
 }

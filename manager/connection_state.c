@@ -23,6 +23,7 @@ enum {
     HANDSHAKE_MS = 30000,      /* where no request says */
     HANDSHAKE_GRACE_MS = 5000, /* a worker that is so late is stuck */
     CLOSING_MS = 30000,
+    RESET_MS = 2000,
     STATUS_MS = 1000,
     SPAWNS_MAX = 3,
     LINGERING_MAX = 256, /* failed ones, whose alert the peer is to read */
@@ -455,6 +456,16 @@ connection_end(struct connection *c, const char *how, struct failure *f)
         failure_fini(f);
     }
     connection_step(c, CONNECTION_EVENT_CLOSE);
+}
+
+void
+connection_reset(struct connection *c)
+{
+    if (c->facts.version != 0 && !c->has_goodbye)
+        connection_ask(c, QUESTION_CLOSE, CLOSE_RESET, NULL, -1, question_done);
+    connection_end(c, "local", NULL);
+    if (c->state == CONNECTION_CLOSING)
+        connection_wait(c, RESET_MS);
 }
 
 void

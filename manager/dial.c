@@ -117,12 +117,15 @@ on_writable(uv_poll_t *poll, int status, int events)
 {
     struct call *call = poll->data;
     struct dial *d = call->dial;
-    int error = status < 0 ? -status : 0, fd;
+    int error = 0, fd;
     socklen_t size = sizeof(error);
 
     (void)events;
-    if (error == 0 && getsockopt(call->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+    /* An error of the socket comes as UV_EBADF; the socket itself knows better. */
+    if (getsockopt(call->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         error = errno;
+    if (error == 0 && status < 0)
+        error = -status;
     if (error != 0) {
         call_failed(call, error);
         return;

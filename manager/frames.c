@@ -297,10 +297,9 @@ on_ready(uv_poll_t *poll, int status, int events)
 {
     struct frames *f = poll->data;
 
-    if (status < 0) {
-        frames_closed(f);
-        return;
-    }
+    /* An error of the socket comes as UV_EBADF, and is found again when it is read. */
+    if (status < 0)
+        events = UV_READABLE;
     if (events & UV_WRITABLE) {
         frames_write(f);
         if (STAILQ_EMPTY(&f->to_write))

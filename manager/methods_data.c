@@ -286,12 +286,9 @@ method_kill(struct request *r)
         return;
     log_info("conn=%s is ended by client=%s how=%s", c->handle, client_handle(request_client(r)),
              how);
-    if (strcmp(how, "reset") == 0 && c->worker != NULL) {
-        if (c->close_how == NULL)
-            c->close_how = "local";
-        connection_kill(c, "cordon.kill");
-    } else {
+    if (strcmp(how, "reset") == 0)
+        connection_reset(c);
+    else
         connection_end(c, "local", NULL);
-    }
     request_reply(r, json_object());
 }

@@ -296,16 +296,16 @@ versions_with_suites(const struct credentials *c, unsigned versions)
 }
 
 static void
-write_priority(struct text *t, const struct credentials *c, unsigned versions, bool server_order)
+write_priority(struct text *t, const struct credentials *c, bool server_order)
 {
     append(t, "NONE");
-    if (versions & TLS_1_3)
+    if (c->versions & TLS_1_3)
         append(t, ":+VERS-TLS1.3");
-    if (versions & TLS_1_2)
+    if (c->versions & TLS_1_2)
         append(t, ":+VERS-TLS1.2");
-    if (versions & TLS_1_1)
+    if (c->versions & TLS_1_1)
         append(t, ":+VERS-TLS1.1");
-    if (versions & TLS_1_0)
+    if (c->versions & TLS_1_0)
         append(t, ":+VERS-TLS1.0");
     for (size_t i = 0; i < c->suite_count; i++)
         append_suite(t, c->suites[i]);
@@ -327,15 +327,14 @@ load_priority(struct credentials *c, const struct message_context *wanted,
               struct credentials_fault *fault)
 {
     struct text text = { .end = 0 };
-    unsigned versions;
     int code;
 
     list_suites(c, wanted);
-    versions = versions_with_suites(c, wanted->versions);
-    if (versions == 0)
+    c->versions = versions_with_suites(c, wanted->versions);
+    if (c->versions == 0)
         return wrong(fault, wanted->suites.size > 0 ? "ciphers" : "versions",
                      "no cipher suite that the TLS library has fits the TLS versions");
-    write_priority(&text, c, versions, wanted->honor_cipher_order != 0);
+    write_priority(&text, c, wanted->honor_cipher_order != 0);
     if (text.end >= sizeof text.bytes)
         return wrong(fault, "ciphers", "there are too many of them");
     code = gnutls_priority_init(&c->priority, text.bytes, NULL);

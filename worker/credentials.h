@@ -26,6 +26,7 @@ enum {
 struct credentials {
     uint64_t number;
     enum tls_role role;
+    unsigned versions; /* mask of enum tls_version: those that have a suite */
     bool verify;
     bool fail_if_no_peer_cert;
     unsigned depth;

@@ -4,8 +4,14 @@
 #include <string.h>
 
 #include "ipc/log.h"
+#include "ipc/message.h"
 
-enum { EXTENSION_SERVER_NAME = 0, EXTENSION_ALPN = 16, NAME_TYPE_HOST = 0 };
+enum {
+    EXTENSION_SERVER_NAME = 0,
+    EXTENSION_ALPN = 16,
+    EXTENSION_SUPPORTED_VERSIONS = 43,
+    NAME_TYPE_HOST = 0,
+};
 
 /* RFC 6066 3: a list with its size in front; the first host name counts. */
 static void
@@ -47,6 +53,34 @@ read_alpn(struct hello *hello, const uint8_t *data, size_t size)
     }
 }
 
+static unsigned
+version_of(uint8_t major, uint8_t minor)
+{
+    static const unsigned versions[] = { 0, TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3 };
+
+    return major == 3 && minor < sizeof versions / sizeof *versions ? versions[minor] : 0;
+}
+
+/* RFC 8446 4.2.1: it replaces what the version field says. */
+static void
+read_versions(struct hello *hello, const uint8_t *data, size_t size)
+{
+    hello->versions = 0;
+    for (size_t i = 1; i + 1 < size; i += 2)
+        hello->versions |= version_of(data[i], data[i + 1]);
+}
+
+/* Before TLS 1.3 the field is the highest version that the client has. */
+static void
+read_legacy_version(struct hello *hello, const gnutls_datum_t *message)
+{
+    unsigned highest = message->size >= 2 ? version_of(message->data[0], message->data[1]) : 0;
+
+    hello->versions = (highest | (highest - 1)) & (TLS_1_0 | TLS_1_1 | TLS_1_2);
+    if (highest == 0)
+        hello->versions = 0;
+}
+
 static int
 on_extension(void *context, unsigned number, const unsigned char *data, unsigned size)
 {
@@ -54,6 +88,8 @@ on_extension(void *context, unsigned number, const unsigned char *data, unsigned
         read_server_name(context, data, size);
     else if (number == EXTENSION_ALPN)
         read_alpn(context, data, size);
+    else if (number == EXTENSION_SUPPORTED_VERSIONS)
+        read_versions(context, data, size);
     return 0;
 }
 
@@ -63,6 +99,7 @@ hello_read(struct hello *hello, const gnutls_datum_t *message)
     hello->server_name[0] = '\0';
     hello->alpn_offered[0] = '\0';
     hello->alpn_size = 0;
+    read_legacy_version(hello, message);
     /* GnuTLS itself refuses a malformed one, a moment later and with the right alert. */
     (void)gnutls_ext_raw_parse(hello, on_extension, message, GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO);
 }
@@ -78,4 +115,18 @@ hello_choose(const struct hello *hello, const gnutls_datum_t *names, size_t coun
         }
     }
     return NULL;
+}
+
+/* RFC 8446 4.1.3: version, random, session ID with its length, suite. */
+uint16_t
+hello_chosen_suite(const gnutls_datum_t *message)
+{
+    enum { BEFORE_ID = 2 + 32 };
+    const uint8_t *b = message->data;
+    size_t at;
+
+    if (message->size <= BEFORE_ID)
+        return 0;
+    at = BEFORE_ID + 1 + (size_t)b[BEFORE_ID];
+    return at + 2 <= message->size ? (uint16_t)(b[at] << 8 | b[at + 1]) : 0;
 }

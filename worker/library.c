@@ -131,24 +131,17 @@ library_versions(void)
     return mask;
 }
 
-/* Its name in GnuTLS; NULL: the library does not have it. */
-static const char *
-find_suite(uint16_t code, struct library_suite *suite)
-{
-    unsigned char id[2];
-    const char *name;
-
-    for (size_t i = 0;; i++) {
-        name = gnutls_cipher_suite_info(i, id, &suite->kx, &suite->cipher, &suite->mac, NULL);
-        if (name == NULL || (id[0] << 8 | id[1]) == code)
-            return name;
-    }
-}
-
 bool
 library_find_suite(uint16_t code, struct library_suite *suite)
 {
-    return find_suite(code, suite) != NULL;
+    unsigned char id[2];
+    size_t i = 0;
+
+    while (gnutls_cipher_suite_info(i++, id, &suite->kx, &suite->cipher, &suite->mac, NULL)) {
+        if ((id[0] << 8 | id[1]) == code)
+            return true;
+    }
+    return false;
 }
 
 void
@@ -168,17 +161,8 @@ library_suites(uint16_t *codes, size_t *count)
 uint16_t
 library_session_suite(gnutls_session_t tls)
 {
-    const char *agreed = gnutls_ciphersuite_get(tls);
-    const char *name;
-    unsigned char id[2];
+    const char *name = gnutls_ciphersuite_get(tls); /* IANA's */
+    const struct suite *suite = name != NULL ? suite_by_name(name) : NULL;
 
-    if (agreed == NULL)
-        return 0;
-    for (size_t i = 0;; i++) {
-        name = gnutls_cipher_suite_info(i, id, NULL, NULL, NULL, NULL);
-        if (name == NULL)
-            return 0;
-        if (strcmp(name, agreed) == 0)
-            return (uint16_t)(id[0] << 8 | id[1]);
-    }
+    return suite != NULL ? suite->code : 0;
 }

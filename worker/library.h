@@ -36,7 +36,7 @@ struct library_suite {
 /* false: the library does not have it. */
 bool library_find_suite(uint16_t code, struct library_suite *suite);
 
-/* The number of the suite that was agreed on; 0: none yet. */
+/* The number of the suite that was agreed on; 0: none yet, or none of ours. */
 uint16_t library_session_suite(gnutls_session_t tls);
 
 /* One enum tls_version; 0: unknown. */

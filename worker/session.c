@@ -7,7 +7,6 @@
 #include "ipc/log.h"
 #include "ipc/suites.h"
 #include "worker/hello.h"
-#include "worker/library.h"
 #include "worker/signer.h"
 #include "worker/verify.h"
 
@@ -35,12 +34,22 @@ is_tls13(const struct session *s)
     return gnutls_protocol_get_version(s->tls) >= GNUTLS_TLS1_3;
 }
 
+/* GnuTLS' code, but for one that it mistakes for another: when no version fits, no suite does. */
+static int
+better_code(const struct session *s, int code)
+{
+    if (code == GNUTLS_E_NO_CIPHER_SUITES && s->hello != NULL &&
+        (s->hello->versions & s->credentials->versions) == 0)
+        return GNUTLS_E_UNSUPPORTED_VERSION_PACKET;
+    return code;
+}
+
 /* Translates a GnuTLS code; the one way into s->failure. */
 static enum result
 fail(struct session *s, int code)
 {
     struct alerts_question q = {
-        .code = code,
+        .code = better_code(s, code),
         .received_alert = (unsigned)gnutls_alert_get(s->tls),
         .certificate_status = s->verdict.status,
         .certificate = s->verdict.fault,
@@ -97,9 +106,9 @@ on_client_hello(struct session *s, const gnutls_datum_t *message)
  * be among them.
  */
 static int
-on_server_hello(struct session *s)
+on_server_hello(struct session *s, const gnutls_datum_t *message)
 {
-    uint16_t suite = library_session_suite(s->tls);
+    uint16_t suite = hello_chosen_suite(message);
 
     if (!credentials_allow(s->credentials, suite)) {
         log_debug("conn=%s suite=0x%04x is not one of those named", s->options.handle,
@@ -124,7 +133,7 @@ on_message(gnutls_session_t tls, unsigned type, unsigned when, unsigned incoming
     if (when != GNUTLS_HOOK_POST)
         return 0;
     if (type == GNUTLS_HANDSHAKE_SERVER_HELLO)
-        return on_server_hello(s);
+        return on_server_hello(s, message);
     /* In TLS 1.3 the server's Finished ends the certificates, in 1.2 the client's key exchange. */
     if (type == (is_tls13(s) ? GNUTLS_HANDSHAKE_FINISHED : GNUTLS_HANDSHAKE_CLIENT_KEY_EXCHANGE))
         s->options.on_event(s->options.context, EVENT_KEYS_DONE);

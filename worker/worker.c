@@ -248,7 +248,7 @@ linger(struct worker *w, uint32_t timeout_ms, bool shut)
 /* --- a handshake that fails ------------------------------------------------------------------- */
 
 static void
-tell_failed(struct worker *w, const struct failure *f)
+tell_failed(struct worker *w, const struct failure *f, enum worker_state state)
 {
     struct message m;
 
@@ -258,7 +258,7 @@ tell_failed(struct worker *w, const struct failure *f)
     m.as.failed.has_alert = f->result == RESULT_TLS_ALERT;
     m.as.failed.alert = f->alert;
     m.as.failed.by_peer = f->by_peer;
-    m.as.failed.state = w->state;
+    m.as.failed.state = state;
     m.as.failed.cause = f->cause;
     m.as.failed.detail = f->detail;
     if (w->session != NULL && session_server_name(w->session)[0] != '\0')
@@ -272,14 +272,15 @@ static _Noreturn void
 end_failed(struct worker *w, const struct failure *f)
 {
     bool has_alert = w->session != NULL && session_send_alert(w->session);
+    enum worker_state state = w->state;
 
-    if (has_alert)
-        send_last(w);
-    tell_failed(w, f);
     if (has_alert) {
+        send_last(w);
         worker_step(w, EVENT_ALERT_SENT);
-        linger(w, w->alert_timeout_ms, false);
     }
+    tell_failed(w, f, state);
+    if (has_alert)
+        linger(w, w->alert_timeout_ms, false);
     end(w, ENDING_FAILED, f);
 }
 
@@ -495,9 +496,22 @@ handle_shutdown(struct worker *w, struct message *m)
     pump_shutdown(w->pump, m->as.shutdown.request, (enum shutdown_how)m->as.shutdown.how);
 }
 
+/* The peer is to see that this is no end as agreed. */
+static _Noreturn void
+end_reset(struct worker *w)
+{
+    struct linger now = { 1, 0 };
+
+    setsockopt(records_socket(session_records(w->session)), SOL_SOCKET, SO_LINGER, &now,
+               sizeof now);
+    end(w, ENDING_LOCAL, NULL);
+}
+
 static void
 handle_close(struct worker *w, struct message *m)
 {
+    if (m->as.close.reset)
+        end_reset(w);
     pump_close(w->pump, m->as.close.request, m->as.close.linger_ms);
 }
 

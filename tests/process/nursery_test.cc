@@ -1264,8 +1264,10 @@ public:
         std::cout << "measured huge handshake: private memory grew by " << grown
                   << " KiB, the peak is " << process_peak_kib(pid_) - ordinary_kib
                   << " KiB above an ordinary handshake's\n";
+#ifndef CORDON_SANITIZED /* which keeps what was freed */
         EXPECT_LT(process_peak_kib(pid_), ordinary_kib + 1024);
         EXPECT_LT(grown, 1024);
+#endif
     }
 
 private:
@@ -1460,8 +1462,9 @@ TEST_F(NurseryTest, OwnerThatDoesNotReadStopsThePeer) {
         }
     }
     /* It waits, and does not turn in circles. */
-    long before = process_private_dirty_kib(conn->pid);
-    EXPECT_GT(2048, before);
+#ifndef CORDON_SANITIZED
+    EXPECT_GT(2048, process_private_dirty_kib(conn->pid));
+#endif
     long used = CpuOf(conn->pid);
     EXPECT_FALSE(harness_wait_fd(peer_->fd(), POLLOUT, Soon(500)));
     EXPECT_GE(used + 2, CpuOf(conn->pid));

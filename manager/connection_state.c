@@ -204,6 +204,7 @@ enter_spawning(struct connection *c)
     if (c->pair.number != 0)
         tree_drop(KEPT_PAIR, c->pair.number);
     c->pair.number = 0;
+    c->pid = 0;
     c->pair_want.on_pair = on_pair;
     c->spawn_want.on_nursery = on_nursery;
     c->pair_want.owner = c->spawn_want.owner = c;
@@ -216,6 +217,10 @@ static enum connection_event
 enter_respawning(struct connection *c)
 {
     log_warn("conn=%s nursery died before it answered; once more", c->handle);
+    worker_forget(c->worker);
+    c->worker = NULL;
+    if (c->channel == NULL)
+        return CONNECTION_EVENT_HUNG_UP;
     channel_finish(c->channel);
     return CONNECTION_EVENT_NONE;
 }

@@ -239,7 +239,11 @@ on_end(void *owner, enum result result, const char *why)
         frames_drain(c->frames);
     channel_close(c->channel);
     c->channel = NULL;
-    connection_step(c, c->has_goodbye ? CONNECTION_EVENT_GONE : CONNECTION_EVENT_HUNG_UP);
+    /* Without forked it was the nursery that died, which we may hear of later than of this. */
+    if (c->state == CONNECTION_SPAWNING && c->pid == 0)
+        connection_step(c, CONNECTION_EVENT_NURSERY_LOST);
+    else
+        connection_step(c, c->has_goodbye ? CONNECTION_EVENT_GONE : CONNECTION_EVENT_HUNG_UP);
 }
 
 const struct channel_kind worker_channel = {

@@ -441,6 +441,22 @@ make_room(void)
     return false;
 }
 
+static char *
+copy_of(const char *text)
+{
+    return text != NULL ? strdup(text) : NULL;
+}
+
+/* Where the key can be had again, should the keeper end. */
+static void
+context_take_paths(struct context *c, const struct context_load *l)
+{
+    if (c->certfile != NULL || !l->can_reload)
+        return;
+    c->certfile = copy_of(l->certfile);
+    c->keyfile = copy_of(l->keyfile);
+}
+
 static struct context *
 context_new(struct context_load *l, const uint8_t digest[DIGEST_SIZE])
 {
@@ -461,10 +477,7 @@ context_new(struct context_load *l, const uint8_t digest[DIGEST_SIZE])
     l->certificates = -1;
     c->trust = l->trust;
     l->trust = NULL;
-    if (l->can_reload) {
-        c->certfile = l->certfile != NULL ? strdup(l->certfile) : NULL;
-        c->keyfile = l->keyfile != NULL ? strdup(l->keyfile) : NULL;
-    }
+    context_take_paths(c, l);
     TAILQ_INIT(&c->waiting);
     TAILQ_INSERT_TAIL(&contexts, c, entry);
     map_put(&contexts_by_number, c->number, c);
@@ -521,6 +534,7 @@ load_find(struct context_load *l)
             key_release(c->key);
             c->key = key_hold(l->key);
         }
+        context_take_paths(c, l);
         load_join(l, c);
         return;
     }
@@ -563,12 +577,6 @@ static void
 on_load_find(uv_timer_t *timer)
 {
     load_find(timer->data);
-}
-
-static char *
-copy_of(const char *text)
-{
-    return text != NULL ? strdup(text) : NULL;
 }
 
 /* Trust, unless it is inherited or not needed. */

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "ipc/board.h"
 #include "ipc/clock.h"
@@ -62,7 +63,8 @@ struct worker {
     int pidfd;    /* owned; -1 */
     uint32_t page;
     const struct worker_events *events;
-    void *owner; /* NULL: nobody cares any more */
+    void *owner;    /* NULL: nobody cares any more */
+    bool is_killed; /* by us */
     TAILQ_ENTRY(worker) entry;
 };
 
@@ -89,6 +91,7 @@ static struct {
 static unsigned next_orphan;
 
 static void nurseries_arrange(void);
+static void nursery_retire(struct nursery *n, const char *why);
 
 bool
 nurseries_library(uint32_t *versions, const uint8_t **suites, size_t *suites_size)
@@ -132,8 +135,13 @@ worker_free(struct worker *w)
 static void
 worker_exited(struct worker *w, int status)
 {
+    struct nursery *n = w->nursery;
+    bool is_unheard = w->owner == NULL && WIFSIGNALED(status) && !w->is_killed;
+
     if (w->owner != NULL)
         w->events->on_exited(w->owner, status);
+    else if (is_unheard)
+        nursery_retire(n, "a worker that nobody heard of was killed");
     worker_free(w);
 }
 
@@ -151,6 +159,7 @@ worker_forget(struct worker *w)
 void
 worker_kill(struct worker *w)
 {
+    w->is_killed = true;
     if (w->pidfd >= 0)
         tree_signal(w->pidfd, SIGKILL);
 }

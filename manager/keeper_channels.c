@@ -4,12 +4,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/socket.h>
 
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "manager/keeper_policy.h"
+
+enum { NO_KEY = 0 }; /* keys are numbered from 1 */
 
 struct keeper_channel {
     struct keeper_watch watch; /* first */
@@ -79,6 +81,16 @@ keeper_channels_add(struct keeper_channels *channels, struct keeper_io *io, stru
     }
 }
 
+/* The worker sees the end at once.  The channel itself goes when the loop gets to it: it may be in
+ * the loop's hands at the moment. */
+static void
+revoke(struct keeper_channel *channel)
+{
+    channel->is_bound = true;
+    channel->key = NO_KEY;
+    (void)shutdown(channel->watch.fd, SHUT_RDWR);
+}
+
 void
 keeper_channels_bind(struct keeper_channels *channels, const struct message *m)
 {
@@ -95,7 +107,7 @@ keeper_channels_bind(struct keeper_channels *channels, const struct message *m)
     if (channel->is_bound || !kept) {
         log_error("channel=%" PRIu64 " conn=%" PRIu64 " not bound why=\"%s\"", binding->channel,
                   binding->connection, kept ? "it is bound already" : "there is no such key");
-        channel_free(channels, channel);
+        revoke(channel);
         return;
     }
     key = ((struct keeper_kept_key *)kept)->key;
@@ -173,13 +185,6 @@ handle_sign(struct keeper_channels *channels, struct keeper_io *io, struct keepe
         end_for_misuse(channels, io, channel, "the channel is nobody's yet");
         return;
     }
-    if (keeper_policy_judge(&channel->grant, sign->scheme, sign->version, sign->content, &order,
-                            &why) != RESULT_OK) {
-        end_for_misuse(channels, io, channel, why);
-        return;
-    }
-    /* Used up before it is signed: whatever happens then, it is not asked for twice. */
-    channel->grant.budget--;
     kept = keeper_table_find(channels->keys, channel->key);
     if (!kept) {
         log_info("channel=%" PRIu64 " conn=%" PRIu64 " not signed why=\"the key was dropped\"",
@@ -187,6 +192,13 @@ handle_sign(struct keeper_channels *channels, struct keeper_io *io, struct keepe
         channel_free(channels, channel);
         return;
     }
+    if (keeper_policy_judge(&channel->grant, sign->scheme, sign->version, sign->content, &order,
+                            &why) != RESULT_OK) {
+        end_for_misuse(channels, io, channel, why);
+        return;
+    }
+    /* Used up before it is signed: whatever happens then, it is not asked for twice. */
+    channel->grant.budget--;
     if (!sign_and_send(channel, ((struct keeper_kept_key *)kept)->key, &order))
         channel_free(channels, channel);
 }

@@ -29,7 +29,7 @@ struct keeper_channels {
     const struct keeper_table *keys; /* borrowed; of struct keeper_kept_key */
 };
 
-/* Handles `channels` and `channel`. */
+/* Handles `channels` and `channel`.  Neither frees a channel. */
 void keeper_channels_add(struct keeper_channels *channels, struct keeper_io *io, struct message *m);
 void keeper_channels_bind(struct keeper_channels *channels, const struct message *m);
 

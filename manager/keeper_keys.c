@@ -30,6 +30,8 @@ keeper_keys_init(void)
     /* One heap that only grows: no block of its own for anything large, nothing given back. */
     mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    /* What the library frees without wiping is overwritten by free(), all but the smallest. */
+    mallopt(M_PERTURB, 0x5a);
     heap_start = sbrk(0);
     heap_start -= (uintptr_t)heap_start % (uintptr_t)sysconf(_SC_PAGESIZE);
     room = malloc(HEAP_ROOM);

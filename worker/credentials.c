@@ -138,7 +138,7 @@ static enum result
 load_chain(struct credentials *c, struct message *m, struct credentials_fault *fault)
 {
     const struct message_context *wanted = &m->as.context;
-    gnutls_pcert_st *chain;
+    gnutls_pcert_st chain[MAX_CHAIN]; /* GnuTLS copies the array and keeps what is in it */
     unsigned count = MAX_CHAIN;
     gnutls_datum_t pem;
     int code;
@@ -147,12 +147,6 @@ load_chain(struct credentials *c, struct message *m, struct credentials_fault *f
         return RESULT_OK;
     if (!wanted->has_key_algorithm || read_pem(m, wanted->certificate_index, &pem) != RESULT_OK)
         return wrong(fault, "certfile", "the certificates did not arrive whole");
-    /* GnuTLS keeps the array itself. */
-    chain = gnutls_calloc(MAX_CHAIN, sizeof *chain);
-    if (chain == NULL) {
-        free(pem.data);
-        return RESULT_NO_MEMORY;
-    }
     code = gnutls_pcert_list_import_x509_raw(chain, &count, &pem, GNUTLS_X509_FMT_PEM, 0);
     free(pem.data);
     if (code >= 0) {
@@ -160,10 +154,8 @@ load_chain(struct credentials *c, struct message *m, struct credentials_fault *f
         for (unsigned i = 0; code < 0 && i < count; i++)
             gnutls_pcert_deinit(&chain[i]);
     }
-    if (code < 0) {
-        gnutls_free(chain);
+    if (code < 0)
         return wrong(fault, "certfile", gnutls_strerror(code));
-    }
     c->has_key = true;
     return RESULT_OK;
 }

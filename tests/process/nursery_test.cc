@@ -240,6 +240,10 @@ public:
                          credentials_, harness_cert((name + ".pem").c_str()),
                          harness_cert((name + ".key").c_str()), GNUTLS_X509_FMT_PEM));
     }
+    void IdentityFiles(const std::string &chain, const std::string &key) {
+        ASSERT_LE(0, gnutls_certificate_set_x509_key_file(credentials_, chain.c_str(), key.c_str(),
+                                                          GNUTLS_X509_FMT_PEM));
+    }
     void ServerName(const std::string &name) {
         gnutls_server_name_set(tls, GNUTLS_NAME_DNS, name.data(), name.size());
     }
@@ -658,6 +662,13 @@ protected:
         return user + system;
     }
 
+    static size_t DescriptorsOf(pid_t pid) {
+        struct descriptors d {};
+
+        EXPECT_TRUE(process_descriptors(pid, &d));
+        return d.all;
+    }
+
     uint32_t StateOf(const Conn &conn) { return board_read_state(board_, conn.page); }
 
     /* A server's worker that shook hands with a client of the test's, with its data. */
@@ -823,6 +834,106 @@ INSTANTIATE_TEST_SUITE_P(
                     Verdict{"NotYet", "not_yet", "localhost", "not_yet_valid", 45},
                     Verdict{"Purpose", "client", nullptr, "wrong_purpose", 43}),
     [](const testing::TestParamInfo<Verdict> &info) { return std::string(info.param.name); });
+
+/* An authority, one that it has signed, and a server's certificate of that one, in files. */
+class Path {
+public:
+    Path() : folder_(harness_make_folder()) {
+        Certificate root("root", true, nullptr), middle("middle", true, &root);
+        Certificate leaf("localhost", false, &middle);
+
+        Write("root.pem", root.Pem());
+        Write("chain.pem", leaf.Pem() + middle.Pem());
+        Write("leaf.key", leaf.KeyPem());
+    }
+    Path(const Path &) = delete;
+    Path &operator=(const Path &) = delete;
+    ~Path() { harness_remove_folder(folder_); }
+
+    std::string File(const char *name) const { return std::string(folder_) + "/" + name; }
+
+private:
+    struct Certificate {
+        Certificate(const char *name, bool is_ca, const Certificate *issuer) {
+            static unsigned char serial = 1;
+            std::string dn = std::string("CN=") + name;
+
+            serial++;
+            gnutls_x509_privkey_init(&key);
+            gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
+                                         GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+            gnutls_x509_crt_init(&crt);
+            gnutls_x509_crt_set_version(crt, 3);
+            gnutls_x509_crt_set_serial(crt, &serial, 1);
+            gnutls_x509_crt_set_activation_time(crt, time(nullptr) - 1000);
+            gnutls_x509_crt_set_expiration_time(crt, time(nullptr) + 1000);
+            gnutls_x509_crt_set_dn(crt, dn.c_str(), nullptr);
+            gnutls_x509_crt_set_key(crt, key);
+            gnutls_x509_crt_set_basic_constraints(crt, is_ca, -1);
+            EXPECT_LE(0, gnutls_x509_crt_sign2(crt, issuer != nullptr ? issuer->crt : crt,
+                                               issuer != nullptr ? issuer->key : key,
+                                               GNUTLS_DIG_SHA256, 0));
+        }
+        Certificate(const Certificate &) = delete;
+        Certificate &operator=(const Certificate &) = delete;
+        ~Certificate() {
+            gnutls_x509_crt_deinit(crt);
+            gnutls_x509_privkey_deinit(key);
+        }
+        static std::string Take(gnutls_datum_t pem) {
+            std::string text(reinterpret_cast<char *>(pem.data), pem.size);
+
+            gnutls_free(pem.data);
+            return text;
+        }
+        std::string Pem() const {
+            gnutls_datum_t pem;
+
+            gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &pem);
+            return Take(pem);
+        }
+        std::string KeyPem() const {
+            gnutls_datum_t pem;
+
+            gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &pem);
+            return Take(pem);
+        }
+        gnutls_x509_crt_t crt;
+        gnutls_x509_privkey_t key;
+    };
+    void Write(const char *name, const std::string &text) {
+        EXPECT_TRUE(harness_write_file(File(name).c_str(), text.data(), text.size(), 0644));
+    }
+
+    char *folder_;
+};
+
+TEST_F(NurseryTest, DepthCountsIntermediateCertificates) {
+    Path path;
+
+    for (unsigned depth : {0u, 1u}) {
+        Wish wish = ClientWish();
+        int pair[2];
+
+        SCOPED_TRACE(depth);
+        wish.trust = path.File("root.pem");
+        wish.depth = depth;
+        Context(++context_, wish);
+        ASSERT_TRUE(harness_tcp_pair(pair));
+        auto conn = Spawn(context_, pair[0], nullptr);
+        Peer peer(true, pair[1]);
+        peer.IdentityFiles(path.File("chain.pem"), path.File("leaf.key"));
+        SendGo(*conn);
+        (void)peer.Handshake();
+        if (depth == 1) {
+            EXPECT_EQ(1u, conn->Expect(MESSAGE_ESTABLISHED).as.established.verified);
+        } else {
+            const struct message &m = conn->Expect(MESSAGE_FAILED);
+            EXPECT_EQ(42u, m.as.failed.alert);
+            EXPECT_STREQ("path_too_long", m.as.failed.cause);
+        }
+    }
+}
 
 TEST_F(NurseryTest, ServerAsksForACertificateAndChecksIt) {
     for (const char *identity : {"client", "intruder", ""}) {
@@ -1716,6 +1827,79 @@ TEST_F(NurseryTest, DataInTheLastFlightOfTheHandshakeIsDelivered) {
     close(pair[1]);
 }
 
+struct Rest {
+    const char *name;
+    Go go;
+    void (*bring)(Conn &conn, Peer &peer);
+};
+
+Go PassiveDescriptor() {
+    Go go;
+
+    go.active = 0;
+    return go;
+}
+
+class NurseryRestTest : public NurseryTest, public testing::WithParamInterface<Rest> {};
+
+/* A state in which there is nothing to do costs nothing. */
+TEST_P(NurseryRestTest, DoesNotTurnInCircles) {
+    auto conn = Established(GetParam().go);
+
+    GetParam().bring(*conn, *peer_);
+    long used = CpuOf(conn->pid);
+    for (int64_t end = Soon(500);
+         conn->mail.From(conn->mailbox, static_cast<enum route>(WORKER_TO_MANAGER), end) ==
+         RESULT_OK;) {}
+    EXPECT_GE(used + 5, CpuOf(conn->pid)); /* of 50 ticks */
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, NurseryRestTest,
+    testing::Values(Rest{"Idle", Go(), [](Conn &, Peer &) {}},
+                    Rest{"PeerEnded", Go(), [](Conn &, Peer &peer) { peer.Bye(); }},
+                    Rest{"PeerEndedAndGone", Go(),
+                         [](Conn &, Peer &peer) {
+                             peer.Bye();
+                             peer.CloseTransport();
+                         }},
+                    Rest{"OwnerEnded", Go(),
+                         [](Conn &conn, Peer &) { (void)shutdown(conn.data, SHUT_WR); }},
+                    Rest{"OwnerReadsNoMore", Go(),
+                         [](Conn &conn, Peer &peer) {
+                             (void)shutdown(conn.data, SHUT_RD);
+                             EXPECT_TRUE(peer.Write("nobody reads it"));
+                         }},
+                    Rest{"PassiveWithData", PassiveDescriptor(),
+                         [](Conn &, Peer &peer) { EXPECT_TRUE(peer.Write("waits")); }},
+                    Rest{"PassiveAndPeerEnded", PassiveDescriptor(),
+                         [](Conn &, Peer &peer) {
+                             EXPECT_TRUE(peer.Write("waits"));
+                             peer.Bye();
+                         }},
+                    Rest{"PassiveAndTruncated", PassiveDescriptor(),
+                         [](Conn &, Peer &peer) {
+                             EXPECT_TRUE(peer.Write("waits"));
+                             peer.CloseTransport();
+                         }},
+                    Rest{"Closing", Go(), [](Conn &conn, Peer &) { conn.SendClose(1, 20000); }}),
+    [](const testing::TestParamInfo<Rest> &info) { return std::string(info.param.name); });
+
+TEST_F(NurseryTest, CloseDoesNotWaitForEverForAPeerThatDoesNotRead) {
+    if (!harness_is_full())
+        GTEST_SKIP() << "30 s";
+    auto conn = Established();
+    std::string block = Noise(65536);
+
+    ASSERT_EQ(RESULT_OK, fd_set_nonblocking(conn->data));
+    while (harness_wait_fd(conn->data, POLLOUT, Soon(500)))
+        (void)!send(conn->data, block.data(), block.size(), MSG_NOSIGNAL);
+    conn->SendClose(1, 0);
+    EXPECT_FALSE(conn->IsSilent(40000));
+    EXPECT_EQ(1u, conn->Expect(MESSAGE_ANSWER).as.answer.request);
+    EXPECT_EQ(unsigned{ENDING_LOCAL}, conn->Expect(MESSAGE_BYE).as.bye.how);
+}
+
 /* --- delivery: messages ------------------------------------------------------------------------- */
 
 std::string Frame(const std::string &bytes) {
@@ -1904,6 +2088,51 @@ TEST_F(NurseryTest, WorkerHoldsNothingOfItsSiblings) {
     EXPECT_EQ(1u, first->page + 1u);
     EXPECT_EQ(1u, conn->page);
     close(pair[1]);
+}
+
+/* With CORDON_FULL as many as the board has pages. */
+TEST_F(NurseryTest, ForksAsManyAsItsBoardHasPages) {
+    size_t count = harness_count(100, BOARD_PAGES);
+    size_t first = 0;
+    long before = 0;
+
+    Context(1, ServerWish());
+    for (size_t i = 0; i < count; i++) {
+        int pair[2];
+
+        ASSERT_TRUE(harness_tcp_pair(pair));
+        auto conn = Spawn(1, pair[0], nullptr);
+        close(pair[1]);
+        ASSERT_EQ(i, conn->page);
+        fd_close(&conn->mailbox);
+        ExpectExited(*conn, 11 << 8);
+        if (i == count / 10) {
+            before = process_private_dirty_kib(pid_);
+            first = DescriptorsOf(pid_);
+        }
+    }
+#ifndef CORDON_SANITIZED
+    EXPECT_GE(before * 105 / 100, process_private_dirty_kib(pid_));
+#endif
+    EXPECT_EQ(first, DescriptorsOf(pid_));
+    if (!harness_is_full() || count < BOARD_PAGES)
+        return;
+    struct message m;
+    int pair[2], mailbox[2];
+    ASSERT_TRUE(harness_tcp_pair(pair));
+    ASSERT_EQ(RESULT_OK, mailbox_pair(mailbox, MESSAGE_MAX));
+    message_init(&m, MESSAGE_SPAWN);
+    m.as.spawn.connection = 1;
+    m.as.spawn.context = 1;
+    m.as.spawn.handle = "c1.1";
+    m.fds[0] = pair[0];
+    m.fds[1] = mailbox[1];
+    m.fd_count = 2;
+    ASSERT_EQ(RESULT_OK, mailbox_send(manager_, &m));
+    ASSERT_EQ(RESULT_OK, Next());
+    EXPECT_EQ(MESSAGE_FORK_FAILED, mail_.m.type);
+    for (int fd : {pair[0], pair[1], mailbox[0], mailbox[1]})
+        close(fd);
 }
 
 TEST_F(NurseryTest, UnknownContextIsRefused) {

@@ -13,8 +13,12 @@ namespace {
 
 const auto kNoMove = CONNECTION_STATE_COUNT;
 
-enum connection_state State(int i) { return static_cast<enum connection_state>(i); }
-enum connection_event Event(int i) { return static_cast<enum connection_event>(i); }
+enum connection_state State(int i) {
+    return static_cast<enum connection_state>(i);
+}
+enum connection_event Event(int i) {
+    return static_cast<enum connection_event>(i);
+}
 
 /* Where a sequence of events leads; kNoMove if one of them is not expected. */
 enum connection_state Walk(const std::vector<enum connection_event> &events) {

@@ -40,7 +40,9 @@ struct Change {
     std::function<void(Inputs *)> make;
 };
 
-std::ostream &operator<<(std::ostream &out, const Change &change) { return out << change.name; }
+std::ostream &operator<<(std::ostream &out, const Change &change) {
+    return out << change.name;
+}
 
 void SetAlpn(Inputs *inputs, const std::string &names) {
     memcpy(inputs->facts.alpn, names.data(), names.size());
@@ -56,21 +58,41 @@ const Change kChanges[] = {
     {"Role", [](Inputs *i) { i->facts.role = ROLE_CLIENT; }},
     {"Versions", [](Inputs *i) { i->facts.versions = TLS_1_3; }},
     {"OneSuite", [](Inputs *i) { SetSuites(i, {0x1301}); }},
-    {"TwoSuites", [](Inputs *i) { SetSuites(i, {0x1301, 0x1302}); }},
-    {"OrderOfSuites", [](Inputs *i) { SetSuites(i, {0x1302, 0x1301}); }},
+    {"TwoSuites",
+     [](Inputs *i) {
+         SetSuites(i, {0x1301, 0x1302});
+     }},
+    {"OrderOfSuites",
+     [](Inputs *i) {
+         SetSuites(i, {0x1302, 0x1301});
+     }},
     {"Verify", [](Inputs *i) { i->facts.verify = true; }},
     {"FailIfNoPeerCert", [](Inputs *i) { i->facts.fail_if_no_peer_cert = true; }},
     {"HonorCipherOrder", [](Inputs *i) { i->facts.honor_cipher_order = true; }},
     {"Depth", [](Inputs *i) { i->facts.depth = 9; }},
     {"OneAlpn", [](Inputs *i) { SetAlpn(i, "\x02h2"); }},
-    {"TwoAlpn", [](Inputs *i) { SetAlpn(i, "\x01h\x01" "2"); }},
+    {"TwoAlpn",
+     [](Inputs *i) {
+         SetAlpn(i, "\x01h\x01"
+                    "2");
+     }},
     {"Chain", [](Inputs *i) { i->chain = kOtherChain; }},
     {"NoChain", [](Inputs *i) { i->chain = nullptr; }},
-    {"Key", [](Inputs *i) { i->key = {kOtherKey, sizeof(kOtherKey)}; }},
+    {"Key",
+     [](Inputs *i) {
+         i->key = {kOtherKey, sizeof(kOtherKey)};
+     }},
     {"ShorterKey", [](Inputs *i) { i->key.size--; }},
-    {"NoKey", [](Inputs *i) { i->key = {nullptr, 0}; }},
+    {"NoKey",
+     [](Inputs *i) {
+         i->key = {nullptr, 0};
+     }},
     {"Trust", [](Inputs *i) { i->trust = kTrust; }},
-    {"ChainIsTrust", [](Inputs *i) { i->trust = kChain; i->chain = nullptr; }},
+    {"ChainIsTrust",
+     [](Inputs *i) {
+         i->trust = kChain;
+         i->chain = nullptr;
+     }},
 };
 
 class ContextChangeTest : public ::testing::TestWithParam<Change> {};

@@ -50,8 +50,7 @@ protected:
         return ledger_read(kind, OnRecord, this);
     }
 
-    int Put(uint64_t number, int slot = LEDGER_NO_SLOT,
-            enum ledger_kind kind = LEDGER_CONNECTION) {
+    int Put(uint64_t number, int slot = LEDGER_NO_SLOT, enum ledger_kind kind = LEDGER_CONNECTION) {
         struct ledger_record record = {};
 
         record.number = number;

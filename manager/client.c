@@ -794,6 +794,8 @@ close_handles(struct client *c)
     if (c->handles_open == 2)
         uv_close((uv_handle_t *)&c->poll, on_handle_closed);
     uv_close((uv_handle_t *)&c->timer, on_handle_closed);
+    /* cordond lets go of its copy later; the client's end of file is now. */
+    shutdown(c->fd, SHUT_RDWR);
     fd_close(&c->fd);
 }
 

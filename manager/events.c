@@ -403,6 +403,6 @@ method_unsubscribe(struct request *r)
     if (s)
         failure_set(&f, RESULT_NOT_OWNER, NULL, NULL);
     else
-        failure_set(&f, RESULT_NOT_FOUND, NULL, "{s:s}", "what", "subscription");
+        failure_set(&f, RESULT_NOT_FOUND, NULL, "{s:s}", "what", handle);
     request_fail(r, &f);
 }

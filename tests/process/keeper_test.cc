@@ -858,6 +858,7 @@ TEST_F(KeeperTest, ADroppedKeySignsNothingMore) {
     Bind(1, key);
     Drop(key);
     Bind(2, key);
+    RoundTrip();
     EXPECT_EQ("", Sign(before, 0x0403, TLS_1_3, kHash));
     (void)SendSign(after, 0x0403, TLS_1_3, kHash);
     EXPECT_EQ("", NextSignature(after));

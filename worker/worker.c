@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "ipc/clock.h"
@@ -84,6 +85,61 @@ moved(const struct worker *w)
     return w->pump != NULL ? pump_bytes(w->pump) : (struct post_bytes){ 0, 0 };
 }
 
+/* --- the end ---------------------------------------------------------------------------------- */
+
+/* The last message. */
+static void
+say_bye(struct worker *w, enum ending how, const struct failure *f)
+{
+    struct message m;
+
+    if (w->said_bye)
+        return;
+    w->said_bye = true;
+    message_init(&m, MESSAGE_BYE);
+    m.as.bye.how = how;
+    m.as.bye.in = moved(w).in;
+    m.as.bye.out = moved(w).out;
+    if (f != NULL) {
+        m.as.bye.error = (uint32_t)f->error;
+        m.as.bye.has_alert = f->result == RESULT_TLS_ALERT;
+        m.as.bye.alert = f->alert;
+        m.as.bye.by_peer = f->by_peer;
+        m.as.bye.detail = f->detail;
+    }
+    recorder_bytes(w->start->page, m.as.bye.in, m.as.bye.out);
+    post_send(w->mailbox, &m);
+}
+
+static _Noreturn void
+end(struct worker *w, enum ending how, const struct failure *f)
+{
+    say_bye(w, how, f);
+    worker_step(w, EVENT_ENDED);
+    leave(WORKER_EXIT_DONE);
+}
+
+/* What the socket does not take now, it gets while we linger, if we do. */
+static void
+send_last(struct worker *w)
+{
+    if (session_flush(w->session) != RESULT_OK)
+        log_debug("conn=%s last bytes wait size=%zu", w->start->handle,
+                  records_unsent(session_records(w->session)));
+}
+
+/* The peer is told by a reset, and at once: whatever was on its way is lost. */
+static _Noreturn void
+end_reset(struct worker *w, uint32_t request)
+{
+    struct linger now = { .l_onoff = 1, .l_linger = 0 };
+
+    (void)setsockopt(w->start->peer, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    if (!w->said_bye)
+        post_answer(w->mailbox, request, RESULT_OK, moved(w));
+    end(w, ENDING_LOCAL, NULL);
+}
+
 /* --- the mailbox before the connection stands --------------------------------------------- */
 
 static void
@@ -107,6 +163,8 @@ handle_early(struct worker *w, struct message *m)
         post_answer(w->mailbox, m->as.report.request, RESULT_OK, moved(w));
         break;
     case MESSAGE_CLOSE:
+        if (m->as.close.reset)
+            end_reset(w, m->as.close.request);
         post_answer(w->mailbox, m->as.close.request, RESULT_OK, moved(w));
         w->close_asked = true;
         break;
@@ -159,56 +217,17 @@ wait_for_keeper(void *context, int fd)
     return worker_wait(context, fd, POLLIN);
 }
 
-/* --- the end ---------------------------------------------------------------------------------- */
+/* --- the mailbox and the socket when there is no connection any more ------------------------- */
 
-/* The last message. */
-static void
-say_bye(struct worker *w, enum ending how, const struct failure *f)
-{
-    struct message m;
-
-    if (w->said_bye)
-        return;
-    w->said_bye = true;
-    message_init(&m, MESSAGE_BYE);
-    m.as.bye.how = how;
-    m.as.bye.in = moved(w).in;
-    m.as.bye.out = moved(w).out;
-    if (f != NULL) {
-        m.as.bye.error = (uint32_t)f->error;
-        m.as.bye.has_alert = f->result == RESULT_TLS_ALERT;
-        m.as.bye.alert = f->alert;
-        m.as.bye.by_peer = f->by_peer;
-        m.as.bye.detail = f->detail;
-    }
-    recorder_bytes(w->start->page, m.as.bye.in, m.as.bye.out);
-    post_send(w->mailbox, &m);
-}
-
-static _Noreturn void
-end(struct worker *w, enum ending how, const struct failure *f)
-{
-    say_bye(w, how, f);
-    worker_step(w, EVENT_ENDED);
-    leave(WORKER_EXIT_DONE);
-}
-
-/* What the socket does not take now, it gets while we linger, if we do. */
-static void
-send_last(struct worker *w)
-{
-    if (session_flush(w->session) != RESULT_OK)
-        log_debug("conn=%s last bytes wait size=%zu", w->start->handle,
-                  records_unsent(session_records(w->session)));
-}
-
-/* Requests that come when there is no connection any more. */
+/* Requests that come then. */
 static void
 serve_late(struct worker *w)
 {
     struct message m;
 
     while (post_receive(w->mailbox, w->buffer, &m) == RESULT_OK) {
+        if (m.type == MESSAGE_CLOSE && m.as.close.reset)
+            end_reset(w, m.as.close.request);
         if (m.type == MESSAGE_CLOSE)
             w->close_asked = true;
         if (!w->said_bye && (m.type == MESSAGE_CLOSE || m.type == MESSAGE_REPORT))
@@ -496,22 +515,11 @@ handle_shutdown(struct worker *w, struct message *m)
     pump_shutdown(w->pump, m->as.shutdown.request, (enum shutdown_how)m->as.shutdown.how);
 }
 
-/* The peer is to see that this is no end as agreed. */
-static _Noreturn void
-end_reset(struct worker *w)
-{
-    struct linger now = { 1, 0 };
-
-    setsockopt(records_socket(session_records(w->session)), SOL_SOCKET, SO_LINGER, &now,
-               sizeof now);
-    end(w, ENDING_LOCAL, NULL);
-}
-
 static void
 handle_close(struct worker *w, struct message *m)
 {
     if (m->as.close.reset)
-        end_reset(w);
+        end_reset(w, m->as.close.request);
     pump_close(w->pump, m->as.close.request, m->as.close.linger_ms);
 }
 

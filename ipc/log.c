@@ -111,24 +111,37 @@ write_line(enum log_level level, const char *process, const char *text)
         lost++;
 }
 
+/* The one door to logs and terminals: what is not printable ASCII, a line break above all, becomes
+ * \xHH, whoever said it. */
+static void
+make_printable(char *out, size_t out_size, const char *text)
+{
+    size_t at = 0;
+
+    for (; *text != '\0'; text++) {
+        bool is_plain = *text >= 0x20 && *text < 0x7f;
+
+        if (at + (is_plain ? 1 : 4) + 1 > out_size)
+            break;
+        if (is_plain)
+            out[at++] = *text;
+        else
+            at += (size_t)snprintf(out + at, 5, "\\x%02x", (unsigned)(unsigned char)*text);
+    }
+    out[at] = '\0';
+}
+
 void
 log_forward(enum log_level level, const char *process, const char *line)
 {
+    char printable[TEXT_MAX_SIZE + 200];
+
     if (level > max_level)
         return;
-    write_line(level, process, line);
+    make_printable(printable, sizeof(printable), line);
+    write_line(level, process, printable);
     if (to_tap != NULL)
-        to_tap(level, process, line);
-}
-
-/* A line break inside a line would be another line. */
-static void
-make_one_line(char *text)
-{
-    for (; *text != '\0'; text++) {
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
-    }
+        to_tap(level, process, printable);
 }
 
 void
@@ -143,7 +156,6 @@ log_line(enum log_level level, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    make_one_line(text);
     if (to_sink != NULL)
         to_sink(level, text);
     else

@@ -250,6 +250,15 @@ TEST(Log, StringsFromOutsideAreEscaped) {
     EXPECT_STREQ("ab", out) << "an escape is never cut in two";
 }
 
+static std::string forwarded;
+
+TEST(Log, ALineFromAWorkerStaysOneLine) {
+    log_set_tap([](enum log_level, const char *, const char *line) { forwarded = line; });
+    log_forward(LOG_INFO, "worker", "conn=c1.1 odd\nerror manager forged\x1b[2J");
+    log_set_tap(nullptr);
+    EXPECT_EQ("conn=c1.1 odd\\x0aerror manager forged\\x1b[2J", forwarded);
+}
+
 TEST(Secret, IsWipedBeforeItIsFreed) {
     char *block = (char *)malloc(64);
 

@@ -12,6 +12,7 @@
 #include "manager/events.h"
 #include "manager/keys.h"
 #include "manager/ledger.h"
+#include "manager/listeners.h"
 #include "manager/manager.h"
 #include "manager/map.h"
 
@@ -527,6 +528,7 @@ connections_open(void)
 
     assert(status == 0);
     keys_open();
+    listeners_open();
     nurseries_open();
 }
 

@@ -548,6 +548,12 @@ listener_record(struct listener *l)
         log_error("listener=%s has no place in the ledger", l->handle);
 }
 
+void
+listeners_open(void)
+{
+    spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 struct listener *
 listener_new(struct client *client, const struct listener_parameters *p, struct options *options,
              struct context *context, int *error)
@@ -556,8 +562,6 @@ listener_new(struct client *client, const struct listener_parameters *p, struct 
     struct listener *l;
     int status, fd = p->fd, epoll;
 
-    if (spare_fd < 0)
-        spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0 || (!p->is_foreign && listen(fd, options->backlog) < 0) ||
         epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {

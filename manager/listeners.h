@@ -28,6 +28,9 @@ struct listener_parameters {
     unsigned handshakes_max, accept_queue;
 };
 
+/* Once, at the start: sets a descriptor aside for when there are no others. */
+void listeners_open(void);
+
 /* Takes options' content and a reference to context.  Now it listens.  *error: errno of listen(2), and
  * NULL is returned. */
 struct listener *listener_new(struct client *client, const struct listener_parameters *parameters,

@@ -898,9 +898,8 @@ TEST_F(WorkerDeathTest, WhileItClosesAndThePeerDoesNot) {
     ASSERT_TRUE(harness_tree_signal(tree_, pid, SIGKILL));
     ASSERT_TRUE(process_wait_end(pid, harness_deadline(HARNESS_WAIT_MS)));
     /* Both goodbyes were said or not: either way there is one last event, and only one. */
-    ASSERT_TRUE(Eventually([&] {
-        return client().HasEvent("ssl_error", owned.conn) ||
-               client().HasEvent("ssl_closed", owned.conn);
+    ASSERT_TRUE(Eventually([&, conn = owned.conn] {
+        return client().HasEvent("ssl_error", conn) || client().HasEvent("ssl_closed", conn);
     }));
     EXPECT_NE(client().HasEvent("ssl_error", owned.conn),
               client().HasEvent("ssl_closed", owned.conn));

@@ -278,6 +278,8 @@ count_descriptor(const char *number, const char *link, void *context)
     c->d->all++;
     if (is_mailbox(&c->mailboxes, link))
         c->d->mailboxes++;
+    else if (strncmp(link, "/memfd:", strlen("/memfd:")) == 0)
+        c->d->memfds++;
     else
         c->d->others++;
 }

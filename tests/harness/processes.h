@@ -28,6 +28,7 @@ size_t processes_named(pid_t root, const char *title);
 struct descriptors {
     size_t all;
     size_t mailboxes; /* SOCK_SEQPACKET: pairs come and go 64 at a time */
+    size_t memfds;    /* a context keeps its files in some until 60 s after its last user */
     size_t others;
 };
 

@@ -69,11 +69,12 @@ method_close(struct request *r)
 void
 method_shutdown(struct request *r)
 {
-    struct connection *c = param_connection(r, WHO_OWNS);
+    /* Before param_connection, which answers r and so ends it. */
     const char *how = param_text(r, "how");
     uint32_t value = strcmp(how, "read") == 0    ? SHUTDOWN_READ
                      : strcmp(how, "write") == 0 ? SHUTDOWN_WRITE
                                                  : SHUTDOWN_BOTH;
+    struct connection *c = param_connection(r, WHO_OWNS);
 
     if (c == NULL || !is_open(r, c))
         return;
@@ -153,8 +154,8 @@ method_send(struct request *r)
 void
 method_recv(struct request *r)
 {
-    struct connection *c = param_connection(r, WHO_OWNS);
     json_int_t length = json_integer_value(json_object_get(request_params(r), "length"));
+    struct connection *c = param_connection(r, WHO_OWNS);
     struct failure f;
 
     if (c == NULL)
@@ -280,10 +281,11 @@ void
 method_kill(struct request *r)
 {
     struct connection *c = param_connection(r, WHO_SEES);
-    const char *how = param_text(r, "how");
+    const char *how;
 
     if (c == NULL)
         return;
+    how = param_text(r, "how");
     log_info("conn=%s is ended by client=%s how=%s", c->handle, client_handle(request_client(r)),
              how);
     if (strcmp(how, "reset") == 0)

@@ -27,6 +27,10 @@ protected:
     void SetUp() override {
         TreeTest::SetUp();
         if (!HasFatalFailure()) {
+            /* What a nursery opens while it gets ready is not ours. */
+            EXPECT_TRUE(WaitLog("nursery=1 ready"));
+            EXPECT_TRUE(WaitLog("nursery=2 ready"));
+            before_ = Settled();
             witness_ = std::make_unique<Client>(tree_);
         }
     }
@@ -320,6 +324,10 @@ const std::vector<Row> &Rows() {
     {"close: unknown", Request("ssl.close", R"({"conn":"c1.999"})"), "not_found", "c1.999"},
     {"shutdown: no how", Request("ssl.shutdown", R"({"conn":"c1.1"})"), PARAM, "how"},
     {"shutdown: how", Request("ssl.shutdown", R"({"conn":"c1.1","how":"both"})"), PARAM, "read_write"},
+    {"shutdown: unknown", Request("ssl.shutdown", R"({"conn":"c1.999","how":"read"})"), "not_found", "c1.999"},
+    {"setopts: unknown", Request("ssl.setopts", R"({"conn":"c1.999","options":{"active":true}})"), "not_found", "c1.999"},
+    {"getopts: unknown", Request("ssl.getopts", R"({"conn":"c1.999","names":["active"]})"), "not_found", "c1.999"},
+    {"close: listener unknown", Request("ssl.close", R"({"listener":"l1.999"})"), "not_found", "l1.999"},
     {"send: nothing", Request("ssl.send", R"({"conn":"c1.1"})"), PARAM, "exactly one"},
     {"send: data and text", Request("ssl.send", R"({"conn":"c1.1","data":"","text":""})"), PARAM, "exactly one"},
     {"send: base64", Request("ssl.send", R"({"conn":"c1.1","data":"abc"})"), PARAM, "base64"},

@@ -14,11 +14,11 @@
 struct client;
 
 uint64_t client_number(const struct client *c);
-const char *client_handle(const struct client *c);      /* "k3.7"; belongs to the client */
+const char *client_handle(const struct client *c); /* "k3.7"; belongs to the client */
 uid_t client_uid(const struct client *c);
-bool client_is_operator(const struct client *c);        /* the manager's uid, or 0 */
-bool client_is_administrator(const struct client *c);   /* ..., or in admin_group */
-struct client *client_by_number(uint64_t number);       /* NULL if gone */
+bool client_is_operator(const struct client *c);      /* the manager's uid, or 0 */
+bool client_is_administrator(const struct client *c); /* ..., or in admin_group */
+struct client *client_by_number(uint64_t number);     /* NULL if gone */
 
 /* Called once the line is wholly with the kernel (ok), or the client is gone before (not ok). */
 typedef void (*client_written_cb)(void *data, bool ok);
@@ -35,6 +35,7 @@ void client_event(struct client *c, const char *method, json_t *params, int fd,
  * client_on_drained calls back once when it is below again (one waiter a key; NULL callback: forget).
  */
 bool client_is_full(const struct client *c);
-void client_on_drained(struct client *c, const void *key, void (*on_drained)(void *data), void *data);
+void client_on_drained(struct client *c, const void *key, void (*on_drained)(void *data),
+                       void *data);
 
 #endif

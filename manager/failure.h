@@ -11,20 +11,23 @@
 
 struct failure {
     enum result reason;
-    json_t *fields;         /* owned; NULL or an object: data without `reason` */
-    char message[512];      /* empty: the reason's own sentence */
+    json_t *fields;    /* owned; NULL or an object: data without `reason` */
+    char message[512]; /* empty: the reason's own sentence */
 };
 
 /* fields: as json_pack says, with arguments behind it, or NULL.  Fills *f (owns what it packs). */
-void failure_set(struct failure *f, enum result reason, const char *message, const char *fields, ...);
+void failure_set(struct failure *f, enum result reason, const char *message, const char *fields,
+                 ...);
 
 /* The shorthands that most callers need; message is made for people. */
 void failure_posix(struct failure *f, int error, const char *what);
 void failure_option(struct failure *f, const char *option, const json_t *value, const char *why);
 void failure_param(struct failure *f, const char *param, const char *why);
-void failure_bad_state(struct failure *f, const char *state, const char *allowed, ...) __attribute__((sentinel));
+void failure_bad_state(struct failure *f, const char *state, const char *allowed, ...)
+    __attribute__((sentinel));
 void failure_limit(struct failure *f, const char *which, long long max);
-void failure_not_supported(struct failure *f, const char *what, const char *why, const char *instead);
+void failure_not_supported(struct failure *f, const char *what, const char *why,
+                           const char *instead);
 
 /* The JSON-RPC error object {code, message, data: {reason, …}}.  Gives it; borrows f. */
 json_t *failure_json(const struct failure *f);

@@ -20,20 +20,20 @@
 #include "manager/client.h"
 
 struct config {
-    uint32_t alert_timeout_ms;      /* 5000 */
-    uint32_t restart_intensity;     /* 10 */
-    uint32_t restart_period_s;      /* 3600 */
-    uint32_t connections_max;       /* 20000 */
-    uint32_t listeners_max;         /* 1024 */
-    uint32_t clients_max;           /* 4096 */
-    uint32_t requests_max;          /* open ones of one client: 1024 */
-    uint32_t contexts_max;          /* 4096 */
-    uint32_t handshakes_max;        /* of a listener, where ssl.listen names none: 128 */
-    gid_t admin_group;              /* (gid_t)-1: none */
-    char system_trust_file[256];    /* /etc/ssl/certs/ca-certificates.crt */
+    uint32_t alert_timeout_ms;   /* 5000 */
+    uint32_t restart_intensity;  /* 10 */
+    uint32_t restart_period_s;   /* 3600 */
+    uint32_t connections_max;    /* 20000 */
+    uint32_t listeners_max;      /* 1024 */
+    uint32_t clients_max;        /* 4096 */
+    uint32_t requests_max;       /* open ones of one client: 1024 */
+    uint32_t contexts_max;       /* 4096 */
+    uint32_t handshakes_max;     /* of a listener, where ssl.listen names none: 128 */
+    gid_t admin_group;           /* (gid_t)-1: none */
+    char system_trust_file[256]; /* /etc/ssl/certs/ca-certificates.crt */
 };
 
-extern struct config config;        /* read once at start */
+extern struct config config; /* read once at start */
 extern uv_loop_t *manager_loop;
 
 uint32_t manager_start_number(void);
@@ -67,7 +67,8 @@ bool nurseries_library(uint32_t *versions, const uint8_t **suites, size_t *suite
 /* Ledger rows of clients, subscriptions and requests (ledger.h has the others). */
 void ledger_client_open(uint64_t number, uid_t uid);
 void ledger_client_close(uint64_t number);
-void ledger_request_open(uint64_t number, uint64_t client, uint64_t connection, int64_t deadline_ms);
+void ledger_request_open(uint64_t number, uint64_t client, uint64_t connection,
+                         int64_t deadline_ms);
 void ledger_request_close(uint64_t number);
 void ledger_subscription_open(uint64_t number, uint64_t client);
 void ledger_subscription_close(uint64_t number);

@@ -14,27 +14,27 @@
 
 /* A file named by an option: a path, or a descriptor that came with the request. */
 struct option_file {
-    char *path;     /* owned; NULL when fd is used or the option is absent */
-    int fd;         /* owned; -1 */
+    char *path; /* owned; NULL when fd is used or the option is absent */
+    int fd;     /* owned; -1 */
 };
 
 struct options {
     enum tls_role role;
     struct option_file certfile, keyfile, cacertfile;
-    char *password;             /* owned, wiped; NULL */
-    int password_fd;            /* owned; -1 */
-    unsigned versions;          /* mask of enum tls_version */
-    uint16_t suites[256];       /* in order of preference */
-    size_t suite_count;         /* 0: the default ones */
+    char *password;       /* owned, wiped; NULL */
+    int password_fd;      /* owned; -1 */
+    unsigned versions;    /* mask of enum tls_version */
+    uint16_t suites[256]; /* in order of preference */
+    size_t suite_count;   /* 0: the default ones */
     bool verify;
     bool fail_if_no_peer_cert;
     bool honor_cipher_order;
     bool log_alert;
     uint32_t depth;
-    uint8_t alpn[2048];         /* names after their length in one byte */
+    uint8_t alpn[2048]; /* names after their length in one byte */
     size_t alpn_size;
-    char *verify_hostname;      /* owned; NULL: none given; "" : disabled */
-    char *server_name;          /* owned; NULL: none given; "" : disabled */
+    char *verify_hostname; /* owned; NULL: none given; "" : disabled */
+    char *server_name;     /* owned; NULL: none given; "" : disabled */
     /* Of the connection, not of the context: */
     bool active;
     enum delivery delivery;
@@ -55,8 +55,9 @@ struct options {
  * suites that none of the versions has; a client of another uid: not_supported for files and paths.
  * On failure *f says why and *out is empty.  *out: options_fini.
  */
-MUST_CHECK enum result options_read(struct options *out, enum tls_role role, const struct options *base,
-                                    const json_t *json, struct request *r, struct failure *f);
+MUST_CHECK enum result options_read(struct options *out, enum tls_role role,
+                                    const struct options *base, const json_t *json,
+                                    struct request *r, struct failure *f);
 void options_fini(struct options *o);
 
 #endif

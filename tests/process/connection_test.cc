@@ -10,7 +10,6 @@ namespace {
 using namespace harness;
 
 constexpr int ALERT_UNKNOWN_CA = 48;
-constexpr int ALERT_USER_CANCELED = 90;
 constexpr int ALERT_INTERNAL_ERROR = 80;
 
 class ConnectionProcessTest : public ConnectionTest {

@@ -107,9 +107,11 @@ protected:
         int64_t deadline_ms = harness_deadline(HARNESS_WAIT_MS + static_cast<int64_t>(size >> 10));
 
         while (!HasFailure() && !(in.IsDone() && out.IsDone())) {
-            bool moved = SendPlain(owned.data, out) | SendTls(peer, in);
+            bool moved = SendPlain(owned.data, out);
 
-            moved |= ReceivePlain(owned.data, in) | ReceiveTls(peer, out);
+            moved |= SendTls(peer, in);
+            moved |= ReceivePlain(owned.data, in);
+            moved |= ReceiveTls(peer, out);
             if (moved)
                 continue;
             short data_events = static_cast<short>(POLLIN | (out.IsSent() ? 0 : POLLOUT));

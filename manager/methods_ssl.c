@@ -224,6 +224,7 @@ method_listen(struct request *r)
     g->parameters.handshakes_max = param_number(r, "handshakes_max");
     g->parameters.accept_queue = param_number(r, "accept_queue");
     g->load = context_load(&g->options, NULL, false, false, &events, g);
+    options_forget_secrets(&g->options);
     request_wait(r, -1, on_listen_abandoned, g);
 }
 

@@ -91,13 +91,23 @@ file_fini(struct option_file *file)
 }
 
 void
+options_forget_secrets(struct options *o)
+{
+    fd_close(&o->certfile.fd);
+    fd_close(&o->keyfile.fd);
+    fd_close(&o->cacertfile.fd);
+    fd_close(&o->password_fd);
+    secret_free(o->password);
+    o->password = NULL;
+}
+
+void
 options_fini(struct options *o)
 {
+    options_forget_secrets(o);
     file_fini(&o->certfile);
     file_fini(&o->keyfile);
     file_fini(&o->cacertfile);
-    secret_free(o->password);
-    fd_close(&o->password_fd);
     free(o->verify_hostname);
     free(o->server_name);
     set_defaults(o, o->role);

@@ -58,6 +58,8 @@ struct options {
 MUST_CHECK enum result options_read(struct options *out, enum tls_role role,
                                     const struct options *base, const json_t *json,
                                     struct request *r, struct failure *f);
+/* The context is on its way: wipes the password and closes the descriptors, which only it needed. */
+void options_forget_secrets(struct options *o);
 void options_fini(struct options *o);
 
 #endif

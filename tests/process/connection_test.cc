@@ -468,10 +468,10 @@ TEST_F(ConnectionProcessTest, ClosingTheDescriptorClosesTheConnection) {
     EXPECT_EQ("bye", peer.Read(3));
     EXPECT_TRUE(peer.ReadEnd());
     peer.Close();
-    ExpectClosed(owned.conn, "owner_gone", 0, 3);
+    ExpectClosed(owned.conn, "local", 0, 3);
     Line line = client().Call("ssl.connection_information", OnConn(owned.conn));
     EXPECT_EQ("closed", line.Reason()) << line.Text();
-    EXPECT_EQ("owner_gone", line.String("error.data.ending.how")) << line.Text();
+    EXPECT_EQ("local", line.String("error.data.ending.how")) << line.Text();
     client().Must("ssl.close", OnConn(owned.conn));
     EXPECT_EQ("not_found",
               client().Call("ssl.connection_information", OnConn(owned.conn)).Reason());

@@ -31,6 +31,7 @@ struct frames {
     struct connection *connection;
     int fd; /* owned; -1: the worker's end is closed */
     uv_poll_t poll;
+    bool is_poll_closed, is_released; /* with both it is freed */
     bool is_active;
     bool is_paused; /* the owner's queue is full */
 
@@ -220,9 +221,23 @@ frame_arrived(struct frames *f, const uint8_t *bytes, size_t size)
 }
 
 static void
+on_poll_closed(uv_handle_t *handle)
+{
+    struct frames *f = handle->data;
+
+    f->is_poll_closed = true;
+    if (f->is_released)
+        free(f);
+}
+
+/* The handle goes before its descriptor: libuv, closing it later, would take out of its epoll
+ * whoever had got the number by then. */
+static void
 frames_closed(struct frames *f)
 {
-    uv_poll_stop(&f->poll);
+    if (f->fd < 0)
+        return;
+    uv_close((uv_handle_t *)&f->poll, on_poll_closed);
     fd_close(&f->fd);
 }
 
@@ -571,12 +586,6 @@ frames_open(struct connection *c, int fd)
     return f;
 }
 
-static void
-on_closed(uv_handle_t *handle)
-{
-    free(handle->data);
-}
-
 void
 frames_close(struct frames *f)
 {
@@ -584,6 +593,8 @@ frames_close(struct frames *f)
         return;
     frames_end(f);
     free(f->kept);
-    uv_close((uv_handle_t *)&f->poll, on_closed);
-    fd_close(&f->fd);
+    frames_closed(f);
+    f->is_released = true;
+    if (f->is_poll_closed)
+        free(f);
 }

@@ -51,7 +51,6 @@ struct listener {
     int epoll;       /* owned; watches fd: libuv would make fd itself O_NONBLOCK */
     uv_poll_t poll;
     uv_timer_t pause;
-    int closing_handles;
     bool is_paused;
     struct address address;
     struct options options;
@@ -614,16 +613,6 @@ listener_hold(struct listener *l)
     return l;
 }
 
-static void
-on_handle_closed(uv_handle_t *handle)
-{
-    struct listener *l = handle->data;
-
-    if (--l->closing_handles > 0)
-        return;
-    free(l);
-}
-
 void
 listener_release(struct listener *l)
 {
@@ -631,8 +620,23 @@ listener_release(struct listener *l)
         return;
     options_fini(&l->options);
     context_release(l->context);
-    l->closing_handles = 2;
+    free(l);
+}
+
+static void
+on_handle_closed(uv_handle_t *handle)
+{
+    listener_release(handle->data);
+}
+
+/* At once, though connections may keep l for long: libuv, closing the handle after its descriptor,
+ * would take out of its epoll whoever had got the number by then. */
+static void
+close_handles(struct listener *l)
+{
+    listener_hold(l);
     uv_close((uv_handle_t *)&l->poll, on_handle_closed);
+    listener_hold(l);
     uv_close((uv_handle_t *)&l->pause, on_handle_closed);
 }
 
@@ -659,8 +663,7 @@ listener_close(struct listener *l)
     TAILQ_REMOVE(&listeners, l, entry);
     map_take(&listeners_by_number, l->number);
     ledger_erase(LEDGER_LISTENER, &l->ledger_slot);
-    uv_poll_stop(&l->poll);
-    uv_timer_stop(&l->pause);
+    close_handles(l);
     /* One that a client made is only let go: the client may still want it. */
     if (!l->is_foreign)
         shutdown(l->fd, SHUT_RDWR);

@@ -35,10 +35,10 @@ channel_of_node(struct keeper_node *node)
 }
 
 static void
-channel_free(struct keeper_channels *channels, struct keeper_channel *channel)
+channel_free(struct keeper_channels *channels, struct keeper_io *io, struct keeper_channel *channel)
 {
     keeper_table_remove(&channels->table, channel->node.number);
-    fd_close(&channel->watch.fd);
+    keeper_io_close(io, &channel->watch);
     free(channel);
 }
 
@@ -64,7 +64,7 @@ channel_add(struct keeper_channels *channels, struct keeper_io *io, uint64_t num
     }
     result = keeper_io_watch(io, &channel->watch);
     if (result != RESULT_OK)
-        channel_free(channels, channel);
+        channel_free(channels, io, channel);
     return result;
 }
 
@@ -144,7 +144,7 @@ end_for_misuse(struct keeper_channels *channels, struct keeper_io *io,
     m.as.misuse.channel = channel->node.number;
     m.as.misuse.connection = channel->connection;
     m.as.misuse.why = told;
-    channel_free(channels, channel);
+    channel_free(channels, io, channel);
     keeper_io_tell(io, &m);
 }
 
@@ -189,7 +189,7 @@ handle_sign(struct keeper_channels *channels, struct keeper_io *io, struct keepe
     if (!kept) {
         log_info("channel=%" PRIu64 " conn=%" PRIu64 " not signed why=\"the key was dropped\"",
                  channel->node.number, channel->connection);
-        channel_free(channels, channel);
+        channel_free(channels, io, channel);
         return;
     }
     if (keeper_policy_judge(&channel->grant, sign->scheme, sign->version, sign->content, &order,
@@ -200,7 +200,7 @@ handle_sign(struct keeper_channels *channels, struct keeper_io *io, struct keepe
     /* Used up before it is signed: whatever happens then, it is not asked for twice. */
     channel->grant.budget--;
     if (!sign_and_send(channel, ((struct keeper_kept_key *)kept)->key, &order))
-        channel_free(channels, channel);
+        channel_free(channels, io, channel);
 }
 
 void
@@ -222,7 +222,7 @@ keeper_channels_serve(struct keeper_channels *channels, struct keeper_io *io,
         break;
     case RESULT_CHANNEL_CLOSED:
     case RESULT_CHANNEL_FAILED:
-        channel_free(channels, channel);
+        channel_free(channels, io, channel);
         break;
     default:
         end_for_misuse(channels, io, channel, why ? why : result_text(result));

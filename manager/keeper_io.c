@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 
 #include "ipc/clock.h"
+#include "ipc/fd.h"
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 
@@ -15,6 +16,13 @@ keeper_io_watch(struct keeper_io *io, struct keeper_watch *watch)
     struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
 
     return epoll_ctl(io->epoll, EPOLL_CTL_ADD, watch->fd, &event) == 0 ? RESULT_OK : RESULT_POSIX;
+}
+
+void
+keeper_io_close(struct keeper_io *io, struct keeper_watch *watch)
+{
+    (void)epoll_ctl(io->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
+    fd_close(&watch->fd);
 }
 
 void

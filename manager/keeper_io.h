@@ -21,8 +21,12 @@ struct keeper_io {
     char buffer[MESSAGE_MAX_LARGE + 1];
 };
 
-/* Wakes the loop when watch->fd can be read, until it is closed.  Borrows watch.  POSIX (errno). */
+/* Wakes the loop when watch->fd can be read.  Borrows watch, until keeper_io_close.  POSIX (errno). */
 MUST_CHECK enum result keeper_io_watch(struct keeper_io *io, struct keeper_watch *watch);
+
+/* Closes watch->fd, and takes it out of the loop, where it would stay while anybody else, such as
+ * the manager that sent it, has a copy. */
+void keeper_io_close(struct keeper_io *io, struct keeper_watch *watch);
 
 /* Sends to the manager; ends the keeper if the manager does not take it for 5 s: who cannot hear
  * about attacks must not go on. */

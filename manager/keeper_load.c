@@ -401,7 +401,7 @@ load_free(struct keeper_loads *loads, struct keeper_load *load)
         *place = load->next;
         loads->count--;
     }
-    fd_close(&load->watch.fd);
+    keeper_io_close(loads->io, &load->watch);
     free(load->certificates);
     free(load);
 }
@@ -425,15 +425,15 @@ hand_to_decoder(struct keeper_loads *loads, uint64_t request, int decoder, const
     struct bytes pem = material->key_bytes ? material->key_pem.key : material->cert_pem.key;
     struct keeper_load *load = calloc(1, sizeof *load);
     struct keeper_load **place = &loads->first;
-    enum result result = RESULT_NO_MEMORY;
+    enum result result = load ? RESULT_OK : RESULT_NO_MEMORY;
 
-    if (load) {
+    if (result == RESULT_OK)
+        result = send_decode(decoder, pem, material->password);
+    if (result == RESULT_OK) {
         load->watch.kind = KEEPER_WATCH_LOAD;
         load->watch.fd = decoder;
         result = keeper_io_watch(loads->io, &load->watch);
     }
-    if (result == RESULT_OK)
-        result = send_decode(decoder, pem, material->password);
     if (result != RESULT_OK) {
         fd_close(&decoder);
         free(load);

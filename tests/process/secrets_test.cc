@@ -397,20 +397,44 @@ protected:
         EXPECT_TRUE(found.empty()) << p.title << " holds:" << Names(found);
     }
 
+    std::vector<process> Living() {
+        std::vector<process> found(1000);
+
+        found.resize(processes_below(harness_tree_pid(tree_), found.data(), found.size()));
+        found.erase(std::remove_if(found.begin(), found.end(),
+                                   [](const process &p) { return p.state == 'Z'; }),
+                    found.end());
+        return found;
+    }
+    static std::string KindOf(const process &p) {
+        return Census::KindOf(p, strncmp(p.title, "cordon ", strlen("cordon ")) != 0);
+    }
+    /* Not a helper, which does its one job and ends. */
+    static bool Stays(const process &p) {
+        static const std::set<std::string> kinds = {"cordond", "cordon manager", "cordon keeper",
+                                                    "cordon nursery", "cordon worker"};
+
+        return kinds.count(KindOf(p)) == 1 && p.title[0] != '\0';
+    }
+
     /* No process but the keeper has any of it, and the log has not. */
     void ExpectNowhere(const Needles &needles, size_t workers) {
-        std::vector<process> found(1000);
-        size_t count = processes_below(harness_tree_pid(tree_), found.data(), found.size());
+        std::vector<process> found;
         std::map<std::string, size_t> kinds;
 
-        for (size_t i = 0; i < count; i++) {
-            std::string kind = Census::KindOf(found[i], i == 0);
+        EXPECT_TRUE(Eventually([&] {
+            found = Living();
+            return std::all_of(found.begin(), found.end(),
+                               [](const process &p) { return Stays(p); });
+        })) << "a helper does not end";
+        for (const process &p : found) {
+            std::string kind = KindOf(p);
 
-            if (found[i].state != 'Z' && kind != "cordon keeper" && kind != "cordon key_decoder") {
-                kinds[kind]++;
-                ExpectClean(found[i], kind, needles);
-            }
+            kinds[kind]++;
+            if (kind != "cordon keeper")
+                ExpectClean(p, kind, needles);
         }
+        EXPECT_EQ(1U, kinds["cordon keeper"]);
         EXPECT_EQ(1U, kinds["cordond"]);
         EXPECT_EQ(1U, kinds["cordon manager"]);
         EXPECT_GE(kinds["cordon nursery"], 1U);
@@ -437,13 +461,20 @@ protected:
             EXPECT_FALSE(FindInMemory(Pid("cordon keeper"), both).empty()) << number.name;
         }
     }
-    /* It is wherever the memory is searched: the keeper. */
     void ExpectNotInKeeper(const Needles &needles) {
         std::set<std::string> found = FindInMemory(Pid("cordon keeper"), needles);
 
         EXPECT_TRUE(found.empty()) << "in the memory of the keeper:" << Names(found);
         found = FindInDescriptors(Pid("cordon keeper"), needles);
         EXPECT_TRUE(found.empty()) << "the keeper holds:" << Names(found);
+    }
+    void ExpectKeeperForgets(const Needles &needles, int64_t wait_ms = HARNESS_WAIT_MS) {
+        auto is_forgotten = [&] { return FindInMemory(Pid("cordon keeper"), needles).empty(); };
+
+        harness_wait_until(
+            [](void *context) { return (*static_cast<decltype(is_forgotten) *>(context))(); },
+            &is_forgotten, harness_deadline(wait_ms));
+        ExpectNotInKeeper(needles);
     }
 };
 
@@ -553,5 +584,132 @@ INSTANTIATE_TEST_SUITE_P(, KeySecretsTest, testing::Values(
     SecretCase{"Ed25519InTwoFiles", "ed25519", "ed25519.pem", "ed25519.key", SecretCase::PATH, SecretCase::NONE}),
     [](const auto &info) { return info.param.name; });
 /* clang-format on */
+
+/* --- The other end of TLS ------------------------------------------------------------------- */
+
+TEST_F(SecretsTest, AClientsKeyIsOnlyInTheKeeper) {
+    const SecretCase p = {"Client", "client",         "client.both.pem",
+                          nullptr,  SecretCase::PATH, SecretCase::NONE};
+    harness_tls_options server = {};
+    server.identity = "server";
+    server.trust = harness_cert("ca.pem");
+    server.request_client_certificate = true;
+    auto [line, peer] = Connect("\"cacertfile\": " + CertFile("ca.pem") +
+                                    ", \"certfile\": " + CertFile("client.both.pem"),
+                                server);
+    ASSERT_TRUE(line.IsResult()) << line.Text();
+    Owned owned = OwnedOf(std::move(line));
+
+    ExpectEcho(owned, peer);
+    ExpectInKeeper(NumbersOf("client"));
+    ExpectNowhere(p.Wanted(), 1);
+    ExpectNotInKeeper(p.Stored());
+}
+
+/* --- What is refused ------------------------------------------------------------------------ */
+
+struct RefusedCase {
+    const char *name;
+    const char *options; /* file names after @ */
+    const char *option;  /* that is at fault */
+};
+
+class RefusedSecretsTest : public SecretsTest, public testing::WithParamInterface<RefusedCase> {
+protected:
+    static std::string WithFiles(std::string options) {
+        for (size_t at; (at = options.find('@')) != std::string::npos;) {
+            size_t end = std::min(options.find_first_of(",} ", at), options.size());
+
+            options.replace(at, end - at, CertFile(options.substr(at + 1, end - at - 1)));
+        }
+        return options;
+    }
+    /* Of both forms of the server's key, and the password. */
+    static Needles Wanted() {
+        Needles needles = SecretCase{"",      "server",         "server.encrypted.key",
+                                     nullptr, SecretCase::PATH, SecretCase::AS_TEXT}
+                              .Wanted();
+
+        Add(&needles, StoredPieces("server.key", NumbersOf("server")));
+        return needles;
+    }
+};
+
+TEST_P(RefusedSecretsTest, LeavesNothingBehind) {
+    Line line = client().Call("ssl.listen",
+                              R"({"listen": {"address": "127.0.0.1", "port": 0}, "options": {)" +
+                                  WithFiles(GetParam().options) + "}}");
+    std::set<std::string> found;
+    std::string text = line.Text();
+
+    EXPECT_EQ("options", line.Reason()) << text;
+    EXPECT_EQ(GetParam().option, line.String("error.data.option")) << text;
+    Search(Wanted()).In(text.data(), text.size(), &found);
+    EXPECT_TRUE(found.empty()) << "in the answer:" << Names(found);
+    ExpectNowhere(Wanted(), 0);
+    ExpectKeeperForgets(Wanted());
+}
+
+/* clang-format off */
+#define PASSWORD "\"password\": \"" HARNESS_PASSWORD "\""
+INSTANTIATE_TEST_SUITE_P(, RefusedSecretsTest, testing::Values(
+    RefusedCase{"WrongPassword", "\"certfile\": @server.pem, \"keyfile\": @server.encrypted.key, \"password\": \"Sesam, oeffne dich 0815\"", "password"},
+    RefusedCase{"KeyAsTrust", "\"certfile\": @ecdsa.pem, \"keyfile\": @ecdsa.key, \"cacertfile\": @server.both.pem", "cacertfile"},
+    RefusedCase{"KeyAsCertificate", "\"certfile\": @server.key, \"keyfile\": @server.pem", "certfile"},
+    RefusedCase{"MissingCertificate", "\"certfile\": @nothing.pem, \"keyfile\": @server.encrypted.key, " PASSWORD, "certfile"},
+    RefusedCase{"KeyOfAnother", "\"certfile\": @ecdsa.pem, \"keyfile\": @server.encrypted.key, " PASSWORD, "keyfile"},
+    RefusedCase{"UnknownSuite", "\"certfile\": @server.encrypted.both.pem, " PASSWORD ", \"ciphers\": [\"none\"]", "ciphers"},
+    RefusedCase{"UnknownOption", "\"certfile\": @server.encrypted.both.pem, " PASSWORD ", \"other\": 1", "other"}),
+    [](const auto &info) { return info.param.name; });
+/* clang-format on */
+
+TEST_F(SecretsTest, ALineThatIsNotJsonLeavesNoPassword) {
+    std::string line = R"({"jsonrpc": "2.0", "id": 1, "method": "ssl.listen", "params": {)"
+                       R"("options": {"password": ")" HARNESS_PASSWORD "\"}}]}\n";
+    Client other(tree_);
+    ASSERT_TRUE(harness_client_send(other.raw(), line.data(), line.size(), nullptr, 0,
+                                    harness_deadline(HARNESS_WAIT_MS)));
+    Line answer;
+    ASSERT_TRUE(harness_client_line(other.raw(), answer.raw(), harness_deadline(HARNESS_WAIT_MS)));
+    EXPECT_EQ("parse_error", answer.Reason()) << answer.Text();
+    EXPECT_EQ(std::string::npos, answer.Text().find(HARNESS_PASSWORD));
+    ExpectNowhere(PasswordPieces(), 0);
+}
+
+/* --- The end of a key ----------------------------------------------------------------------- */
+
+class ForgottenTest : public SecretsTest {
+protected:
+    /* The keeper has the key, then nobody uses it any more. */
+    void UseAndLeave(const SecretCase &p) {
+        Listener listener =
+            Listen(client(), "\"certfile\": " + CertFile(p.certfile) + ", " PASSWORD);
+        {
+            auto [owned, peer] = Accept(listener);
+            ExpectEcho(owned, peer);
+            ExpectInKeeper(NumbersOf(p.identity));
+            client().Must("ssl.close", OnConn(owned.conn));
+        }
+        client().Must("ssl.close", "{\"listener\": \"" + listener.handle + "\"}");
+    }
+    const SecretCase key_ = {"Forgotten", "server",         "server.encrypted.both.pem",
+                             nullptr,     SecretCase::PATH, SecretCase::AS_TEXT};
+};
+
+TEST_F(ForgottenTest, WhenItsContextMakesRoomForAnother) {
+    Restart(R"({"contexts_max": 1})");
+    UseAndLeave(key_);
+    Listen(client(), Identity("ed25519"));
+    ExpectKeeperForgets(key_.Wanted());
+    ExpectInKeeper(NumbersOf("ed25519"));
+}
+
+TEST_F(ForgottenTest, AMinuteAfterItsLastUse) {
+    if (!harness_is_full())
+        GTEST_SKIP() << "takes a minute: CORDON_FULL=1";
+    UseAndLeave(key_);
+    ExpectInKeeper(NumbersOf(key_.identity));
+    ExpectKeeperForgets(key_.Wanted(), CONTEXT_UNUSED_MS + HARNESS_WAIT_MS);
+}
 
 } /* namespace */

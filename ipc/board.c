@@ -9,6 +9,8 @@
 #include "ipc/message.h"
 
 _Static_assert(sizeof(struct board_page) <= BOARD_PAGE_SIZE, "a worker has one page");
+_Static_assert(offsetof(struct board_page, out) == offsetof(struct board_page, in) + 8,
+               "they are read at once");
 
 static const char *const names[WORKER_STATE_COUNT] = {
     [WORKER_SPAWNED] = "spawned", [WORKER_HELLO] = "hello",           [WORKER_CERTIFY] = "certify",
@@ -31,6 +33,19 @@ board_read_state(int board, uint32_t page)
     if (page >= BOARD_PAGES || pread(board, &state, sizeof state, at) != (ssize_t)sizeof state)
         return WORKER_STATE_COUNT;
     return state < WORKER_STATE_COUNT ? state : WORKER_STATE_COUNT;
+}
+
+void
+board_read_bytes(int board, uint32_t page, uint64_t *in, uint64_t *out)
+{
+    uint64_t bytes[2];
+    off_t at = (off_t)page * BOARD_PAGE_SIZE + (off_t)offsetof(struct board_page, in);
+
+    *in = *out = 0;
+    if (page >= BOARD_PAGES || pread(board, bytes, sizeof bytes, at) != (ssize_t)sizeof bytes)
+        return;
+    *in = bytes[0];
+    *out = bytes[1];
 }
 
 enum result

@@ -30,7 +30,6 @@ static const struct number_key {
     { "clients_max", offsetof(struct config, clients_max), 1, 65536, 4096 },
     { "requests_max", offsetof(struct config, requests_max), 1, 65536, 1024 },
     { "contexts_max", offsetof(struct config, contexts_max), 1, 65536, 4096 },
-    { "handshakes_max", offsetof(struct config, handshakes_max), 1, 10000, 128 },
 };
 
 enum { NUMBER_KEY_COUNT = sizeof(number_keys) / sizeof(number_keys[0]) };

@@ -171,6 +171,8 @@ void connection_kill(struct connection *c, const char *why);
 /* --- connection_verdict.c --- */
 
 /* How it ended; takes f (an error), or how is a word.  Tells the request, the owner and subscribers, once.  */
+/* State and counts as the worker left them on its page. */
+void connection_read_board(struct connection *c);
 void connection_decide(struct connection *c, const char *how, struct failure *f);
 void failure_worker_died(struct connection *c, struct failure *f);
 void failure_from_failed(const struct connection *c, const struct message_failed *failed,

@@ -367,6 +367,15 @@ connection_release(struct connection *c)
     c->worker = NULL;
 }
 
+/* What the worker left behind, unless it said goodbye, which is newer. */
+void
+connection_read_board(struct connection *c)
+{
+    c->last_state = worker_last_state(c->worker);
+    if (!c->has_goodbye)
+        worker_last_bytes(c->worker, &c->in, &c->out);
+}
+
 static enum connection_event
 enter_ended(struct connection *c)
 {
@@ -382,7 +391,7 @@ enter_ended(struct connection *c)
         connection_decide(c, c->close_how, NULL);
     } else if (!c->verdict.is_known) {
         if (c->last_state == NULL && c->worker != NULL)
-            c->last_state = worker_last_state(c->worker);
+            connection_read_board(c);
         failure_worker_died(c, &f);
         log_warn("conn=%s worker died pid=%u state=%s status=%d", c->handle, c->pid,
                  c->last_state != NULL ? c->last_state : "unknown",

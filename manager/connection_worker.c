@@ -292,7 +292,7 @@ on_exited(void *owner, int status)
 {
     struct connection *c = owner;
 
-    c->last_state = worker_last_state(c->worker);
+    connection_read_board(c);
     c->has_exited = true;
     c->exit_status = status;
     c->worker = NULL;

@@ -51,6 +51,7 @@ struct settings {
     char socket[PATH_MAX];
     bool is_default_socket;
     const char *log_level;
+    bool has_log_level; /* named here, so that the configuration file does not count */
     int ready_fd;
 };
 
@@ -147,6 +148,7 @@ parse_arguments(struct settings *s, int argc, char **argv)
             break;
         case 'l':
             set_log_level(s, optarg);
+            s->has_log_level = true;
             break;
         case 'r':
             s->ready_fd = parse_fd(optarg);
@@ -338,11 +340,13 @@ fill_manager_arguments(struct settings *s, char **arguments)
     static char level[16];
     size_t count = 0;
 
-    snprintf(level, sizeof(level), "%s", s->log_level);
     arguments[count++] = option_socket;
     arguments[count++] = s->socket;
-    arguments[count++] = option_level;
-    arguments[count++] = level;
+    if (s->has_log_level) {
+        snprintf(level, sizeof(level), "%s", s->log_level);
+        arguments[count++] = option_level;
+        arguments[count++] = level;
+    }
     if (s->config[0] != '\0') {
         arguments[count++] = option_config;
         arguments[count++] = s->config;

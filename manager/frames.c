@@ -15,7 +15,13 @@
 #include "manager/connection.h"
 #include "manager/manager.h"
 
-enum { HEADER = 4, FRAMES_A_TURN = 8, CATCH_UP_MAX = 64, SENDS_MAX = 64 };
+enum {
+    HEADER = 4,
+    FRAMES_A_TURN = 8,
+    CATCH_UP_MAX = 64,
+    SENDS_MAX = 64,
+    KEPT_MAX = 4 * FRAME_MAX, /* then the worker waits */
+};
 
 /* Something to send: on its way to the pair, then until `sent`. */
 struct sending {
@@ -56,6 +62,13 @@ struct frames {
 
 static void on_ready(uv_poll_t *poll, int status, int events);
 
+/* Neither the owner nor we take more for now. */
+static bool
+is_full(const struct frames *f)
+{
+    return f->is_paused || f->kept_size >= KEPT_MAX;
+}
+
 static void
 frames_poll(struct frames *f)
 {
@@ -63,7 +76,7 @@ frames_poll(struct frames *f)
 
     if (f->fd < 0)
         return;
-    if (!f->is_paused)
+    if (!is_full(f))
         events |= UV_READABLE;
     if (!STAILQ_EMPTY(&f->to_write))
         events |= UV_WRITABLE;
@@ -166,6 +179,7 @@ receiver_served(struct frames *f)
         size = FRAME_MAX;
     data = data_json(f->connection, f->kept, size);
     unkeep(f, size);
+    frames_poll(f);
     f->receiver = NULL;
     request_reply(r, json_pack("{s:o, s:I}", "data", data, "in", (json_int_t)frames_in(f)));
     return true;
@@ -297,8 +311,13 @@ frames_write(struct frames *f)
         ssize_t size =
             send(f->fd, s->bytes + s->written, s->size - s->written, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-        if (size < 0)
-            return; /* full, or closed: then its mailbox tells why */
+        if (size < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (size < 0) {
+            /* Its mailbox tells why; they wait for that. */
+            STAILQ_CONCAT(&f->to_confirm, &f->to_write);
+            return;
+        }
         s->written += (size_t)size;
         if (s->written < s->size)
             return;
@@ -315,18 +334,17 @@ on_ready(uv_poll_t *poll, int status, int events)
     /* An error of the socket comes as UV_EBADF, and is found again when it is read. */
     if (status < 0)
         events = UV_READABLE;
-    if (events & UV_WRITABLE) {
+    if (events & UV_WRITABLE)
         frames_write(f);
-        if (STAILQ_EMPTY(&f->to_write))
-            connection_ask_next(f->connection);
-    }
     if (events & UV_READABLE) {
-        for (int i = 0; i < FRAMES_A_TURN && !f->is_paused; i++) {
+        for (int i = 0; i < FRAMES_A_TURN && !is_full(f); i++) {
             if (!frames_read(f))
                 break;
         }
         receive_settle(f);
     }
+    if (frames_are_flushed(f))
+        connection_ask_next(f->connection);
     frames_poll(f);
 }
 
@@ -334,7 +352,7 @@ on_ready(uv_poll_t *poll, int status, int events)
 void
 frames_catch_up(struct frames *f, uint64_t in)
 {
-    for (int i = 0; i < CATCH_UP_MAX && f->received < in; i++) {
+    for (int i = 0; i < CATCH_UP_MAX && f->received < in && f->kept_size < KEPT_MAX; i++) {
         if (!frames_read(f))
             break;
     }
@@ -502,10 +520,15 @@ frames_set_active(struct frames *f, bool is_active)
 
         f->kept = NULL;
         f->kept_size = 0;
-        deliver(f, bytes, size, f->received);
+        for (size_t at = 0; at < size; at += FRAME_MAX) {
+            size_t some = size - at < FRAME_MAX ? size - at : FRAME_MAX;
+
+            deliver(f, bytes + at, some, f->received - size + at + some);
+        }
         free(bytes);
     }
     f->is_active = is_active;
+    frames_poll(f);
 }
 
 /* The owner of an active connection learns of it by the last event, so the connection ends; one that is
@@ -560,6 +583,7 @@ frames_end(struct frames *f)
     if (f->is_over)
         return;
     f->is_over = true;
+    frames_closed(f); /* after the last event there is no data */
     if (frames_client(f) != NULL)
         client_on_drained(frames_client(f), f, NULL, NULL);
     failure_closed(f->connection, &failure);

@@ -28,7 +28,6 @@ struct config {
     uint32_t clients_max;        /* 4096 */
     uint32_t requests_max;       /* open ones of one client: 1024 */
     uint32_t contexts_max;       /* 4096 */
-    uint32_t handshakes_max;     /* of a listener, where ssl.listen names none: 128 */
     gid_t admin_group;           /* (gid_t)-1: none */
     char system_trust_file[256]; /* /etc/ssl/certs/ca-certificates.crt */
 };

@@ -179,6 +179,14 @@ worker_last_state(const struct worker *w)
 }
 
 void
+worker_last_bytes(const struct worker *w, uint64_t *in, uint64_t *out)
+{
+    *in = *out = 0;
+    if (w->pid != 0 && w->nursery->board >= 0)
+        board_read_bytes(w->nursery->board, w->page, in, out);
+}
+
+void
 nurseries_orphan_ended(uint32_t pid, int status)
 {
     struct worker *w = map_get(&workers_by_pid, pid);

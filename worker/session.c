@@ -120,6 +120,22 @@ on_server_hello(struct session *s, const gnutls_datum_t *message)
     return 0;
 }
 
+/*
+ * In TLS 1.2 that is the client's key exchange; in 1.3 the server's Finished, or, where the server
+ * asked for the client's certificate, that.
+ */
+static bool
+ends_certificates(const struct session *s, unsigned type, bool incoming)
+{
+    bool asked = s->credentials->role == ROLE_SERVER && s->credentials->verify;
+
+    if (!is_tls13(s))
+        return type == GNUTLS_HANDSHAKE_CLIENT_KEY_EXCHANGE;
+    if (asked)
+        return type == GNUTLS_HANDSHAKE_CERTIFICATE_PKT && incoming;
+    return type == GNUTLS_HANDSHAKE_FINISHED;
+}
+
 static int
 on_message(gnutls_session_t tls, unsigned type, unsigned when, unsigned incoming,
            const gnutls_datum_t *message)
@@ -134,8 +150,7 @@ on_message(gnutls_session_t tls, unsigned type, unsigned when, unsigned incoming
         return 0;
     if (type == GNUTLS_HANDSHAKE_SERVER_HELLO)
         return on_server_hello(s, message);
-    /* In TLS 1.3 the server's Finished ends the certificates, in 1.2 the client's key exchange. */
-    if (type == (is_tls13(s) ? GNUTLS_HANDSHAKE_FINISHED : GNUTLS_HANDSHAKE_CLIENT_KEY_EXCHANGE))
+    if (ends_certificates(s, type, incoming))
         s->options.on_event(s->options.context, EVENT_KEYS_DONE);
     return 0;
 }
@@ -267,6 +282,8 @@ session_failure(const struct session *s)
 const char *
 session_server_name(const struct session *s)
 {
+    if (s->credentials->role == ROLE_CLIENT)
+        return s->server_name != NULL ? s->server_name : "";
     return s->seen_name;
 }
 

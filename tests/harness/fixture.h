@@ -462,6 +462,14 @@ class TreeTest : public testing::Test
         harness_tree_free(tree_);
         tree_ = harness_tree_start(options);
         ASSERT_NE(nullptr, tree_);
+        CountBefore();
+    }
+
+    /* What the tree holds from here on is what it has to hold at the end.  Where more is made first that
+     * stays, that is counted instead. */
+    virtual void
+    CountBefore()
+    {
         before_ = Settled();
     }
 

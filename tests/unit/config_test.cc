@@ -45,7 +45,7 @@ TEST_F(ConfigTest, AnEmptyObjectChangesNothing) {
 TEST_F(ConfigTest, EveryKeyIsRead) {
     ASSERT_TRUE(Parse(R"({"alert_timeout":1,"restart_intensity":2,"restart_period":3,
         "connections_max":4,"listeners_max":5,"clients_max":6,"requests_max":7,"contexts_max":8,
-        "handshakes_max":9,"log_level":"debug","admin_group":10,"system_trust_file":"/t"})"))
+        "log_level":"debug","admin_group":10,"system_trust_file":"/t"})"))
         << why_;
     EXPECT_EQ(1U, c_.alert_timeout_ms);
     EXPECT_EQ(2U, c_.restart_intensity);
@@ -55,7 +55,6 @@ TEST_F(ConfigTest, EveryKeyIsRead) {
     EXPECT_EQ(6U, c_.clients_max);
     EXPECT_EQ(7U, c_.requests_max);
     EXPECT_EQ(8U, c_.contexts_max);
-    EXPECT_EQ(9U, c_.handshakes_max);
     EXPECT_EQ(10U, c_.admin_group);
     EXPECT_EQ(LOG_DEBUG, level_);
     EXPECT_STREQ("/t", c_.system_trust_file);

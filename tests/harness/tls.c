@@ -1,5 +1,6 @@
 #include "tests/harness/tls.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "ipc/fd.h"
@@ -16,7 +18,8 @@
 enum { ALPN_MAX = 8 };
 
 struct harness_tls {
-    int fd; /* owned */
+    int fd;       /* owned */
+    bool is_deaf; /* reads nothing */
     gnutls_session_t session;
     gnutls_certificate_credentials_t credentials;
     int last_error;
@@ -61,6 +64,35 @@ set_alpn(struct harness_tls *t, const char *protocols)
     return status;
 }
 
+static ssize_t
+pull(gnutls_transport_ptr_t ptr, void *bytes, size_t size)
+{
+    struct harness_tls *t = ptr;
+
+    if (t->is_deaf) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return recv(t->fd, bytes, size, 0);
+}
+
+static int
+pull_timeout(gnutls_transport_ptr_t ptr, unsigned ms)
+{
+    struct harness_tls *t = ptr;
+    struct pollfd ready = { t->fd, POLLIN, 0 };
+
+    return t->is_deaf ? 0 : poll(&ready, 1, (int)ms);
+}
+
+static ssize_t
+push(gnutls_transport_ptr_t ptr, const void *bytes, size_t size)
+{
+    struct harness_tls *t = ptr;
+
+    return send(t->fd, bytes, size, MSG_NOSIGNAL);
+}
+
 static int
 set_up(struct harness_tls *t, const struct harness_tls_options *o)
 {
@@ -88,7 +120,10 @@ set_up(struct harness_tls *t, const struct harness_tls_options *o)
         gnutls_certificate_server_set_request(t->session, GNUTLS_CERT_REQUIRE);
     if (o->trust != NULL)
         gnutls_session_set_verify_cert(t->session, o->name, 0);
-    gnutls_transport_set_int(t->session, t->fd);
+    gnutls_transport_set_ptr(t->session, t);
+    gnutls_transport_set_pull_function(t->session, pull);
+    gnutls_transport_set_pull_timeout_function(t->session, pull_timeout);
+    gnutls_transport_set_push_function(t->session, push);
     return 0;
 }
 
@@ -162,6 +197,17 @@ harness_tls_handshake_step(struct harness_tls *t)
     step = step_of(t, status);
     if (step == HARNESS_TLS_FAILED && t->received_alert < 0)
         (void)gnutls_alert_send_appropriate(t->session, status);
+    return step;
+}
+
+enum harness_tls_step
+harness_tls_say_hello(struct harness_tls *t)
+{
+    enum harness_tls_step step;
+
+    t->is_deaf = true;
+    step = harness_tls_handshake_step(t);
+    t->is_deaf = false;
     return step;
 }
 

@@ -42,6 +42,9 @@ short harness_tls_events(
 /* One step, as far as it goes without waiting. */
 enum harness_tls_step harness_tls_handshake_step(struct harness_tls *t);
 
+/* The first step of a client, which reads nothing, however fast the answer is: AGAIN. */
+enum harness_tls_step harness_tls_say_hello(struct harness_tls *t);
+
 /* *size is the room, then what came.  END: the peer's close_notify. */
 enum harness_tls_step harness_tls_read_step(struct harness_tls *t, void *bytes, size_t *size);
 

@@ -213,7 +213,7 @@ TEST_F(ConnectionProcessTest, TransportAcceptThenHandshake) {
         client().Request("ssl.transport_accept", "{\"listener\": \"" + listener.handle + "\"}");
     Fd socket(harness_connect_tcp(listener.port));
     Tls peer(socket.Take(), {});
-    harness_tls_handshake_step(peer.get()); /* the hello is out */
+    harness_tls_say_hello(peer.get()); /* the hello is out */
     Line accepted = client().Reply(id);
     std::string conn = accepted.String("result.conn");
     EXPECT_EQ("127.0.0.1", accepted.String("result.peername.address")) << accepted.Text();
@@ -349,7 +349,7 @@ TEST_F(ConnectionProcessTest, UpgradeTakesBytesThatWereReadBefore) {
     ASSERT_TRUE(harness_tcp_pair(sockets));
     Fd ours(sockets[0]);
     Tls peer(sockets[1], {});
-    harness_tls_handshake_step(peer.get());
+    harness_tls_say_hello(peer.get());
     char hello[4096];
     ASSERT_TRUE(harness_wait_fd(ours.get(), POLLIN, harness_deadline(HARNESS_WAIT_MS)));
     ssize_t got = read(ours.get(), hello, sizeof(hello));
@@ -552,7 +552,7 @@ TEST_F(ConnectionProcessTest, AClientThatDoesNotTrustUsSaysSo) {
     options.trust = harness_cert("other_ca.pem");
     options.name = "localhost";
     Tls peer(harness_connect_tcp(listener.port), options);
-    harness_tls_handshake_step(peer.get());
+    harness_tls_say_hello(peer.get());
     conn = client().Reply(id).String("result.conn");
     id = client().Request("ssl.handshake", OnConn(conn));
     EXPECT_FALSE(peer.Handshake());
@@ -651,7 +651,7 @@ TEST_F(ConnectionProcessTest, WithoutACommonProtocolTheHandshakeFails) {
     harness_tls_options options = {};
     options.alpn = "a";
     Tls peer(harness_connect_tcp(listener.port), options);
-    harness_tls_handshake_step(peer.get());
+    harness_tls_say_hello(peer.get());
     std::string conn = client().Reply(id).String("result.conn");
     id = client().Request("ssl.handshake", OnConn(conn));
     EXPECT_FALSE(peer.Handshake());
@@ -837,7 +837,7 @@ TEST_F(WorkerDeathTest, WhileItWaitsForThePeersFinished) {
     int64_t id = HandshakeWithSilentPeer(&socket, &conn);
     pid_t pid = WorkerOf(conn);
     Tls peer(socket.Take(), {});
-    harness_tls_handshake_step(peer.get());
+    harness_tls_say_hello(peer.get());
     /* The server's whole flight is there: now it waits for ours. */
     ASSERT_TRUE(
         harness_wait_fd(harness_tls_fd(peer.get()), POLLIN, harness_deadline(HARNESS_WAIT_MS)));
@@ -853,7 +853,7 @@ TEST_F(WorkerDeathTest, WhileItWaitsForAClientCertificate) {
         &socket, &conn, R"(, "verify": "verify_peer", "cacertfile": )" + CertFile("ca.pem"));
     pid_t pid = WorkerOf(conn);
     Tls peer(socket.Take(), {});
-    harness_tls_handshake_step(peer.get());
+    harness_tls_say_hello(peer.get());
     ASSERT_TRUE(
         harness_wait_fd(harness_tls_fd(peer.get()), POLLIN, harness_deadline(HARNESS_WAIT_MS)));
     ASSERT_TRUE(harness_tree_signal(tree_, pid, SIGKILL));

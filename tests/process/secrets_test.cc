@@ -326,7 +326,7 @@ private:
     void Pause(const Listener &listener) {
         client_.Request("ssl.accept", "{\"listener\": \"" + listener.handle + "\"}");
         paused_ = std::make_unique<Tls>(harness_connect_tcp(listener.port), harness_tls_options{});
-        harness_tls_handshake_step(paused_->get());
+        harness_tls_say_hello(paused_->get());
         EXPECT_TRUE(harness_wait_fd(harness_tls_fd(paused_->get()), POLLIN,
                                     harness_deadline(HARNESS_WAIT_MS)));
     }

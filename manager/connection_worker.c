@@ -239,11 +239,10 @@ on_end(void *owner, enum result result, const char *why)
         frames_drain(c->frames);
     channel_close(c->channel);
     c->channel = NULL;
-    /* Without forked it was the nursery that died, which we may hear of later than of this. */
+    /* Before forked it may be the nursery that died or the worker: what we hear next tells which. */
     if (c->state == CONNECTION_SPAWNING && c->pid == 0)
-        connection_step(c, CONNECTION_EVENT_NURSERY_LOST);
-    else
-        connection_step(c, c->has_goodbye ? CONNECTION_EVENT_GONE : CONNECTION_EVENT_HUNG_UP);
+        return;
+    connection_step(c, c->has_goodbye ? CONNECTION_EVENT_GONE : CONNECTION_EVENT_HUNG_UP);
 }
 
 const struct channel_kind worker_channel = {
@@ -264,6 +263,9 @@ on_forked(void *owner, struct worker *w)
     log_debug("conn=%s worker forked pid=%u", c->handle, c->pid);
     if (c->is_killed)
         worker_kill(w);
+    /* It was over before we heard that it began. */
+    if (c->channel == NULL)
+        connection_step(c, CONNECTION_EVENT_HUNG_UP);
 }
 
 static void

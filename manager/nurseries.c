@@ -28,6 +28,7 @@ enum {
     DELAY_MAX_MS = 60000,
     QUEUE_MAX = 8192, /* contexts, mostly */
     ORPHANS_REMEMBERED = 64,
+    ORPHAN_MAX_MS = 5000, /* pids are used again */
 };
 
 enum nursery_state {
@@ -87,6 +88,7 @@ static struct {
 static struct {
     uint32_t pid;
     int status;
+    int64_t at_ms;
 } orphans[ORPHANS_REMEMBERED];
 static unsigned next_orphan;
 
@@ -196,14 +198,17 @@ nurseries_orphan_ended(uint32_t pid, int status)
         return;
     }
     orphans[next_orphan % ORPHANS_REMEMBERED].pid = pid;
-    orphans[next_orphan++ % ORPHANS_REMEMBERED].status = status;
+    orphans[next_orphan % ORPHANS_REMEMBERED].status = status;
+    orphans[next_orphan++ % ORPHANS_REMEMBERED].at_ms = clock_now_ms();
 }
 
 static bool
 orphan_status(uint32_t pid, int *status)
 {
+    int64_t oldest_ms = clock_now_ms() - ORPHAN_MAX_MS;
+
     for (int i = 0; i < ORPHANS_REMEMBERED; i++) {
-        if (orphans[i].pid == pid) {
+        if (orphans[i].pid == pid && orphans[i].at_ms >= oldest_ms) {
             *status = orphans[i].status;
             orphans[i].pid = 0;
             return true;
@@ -379,6 +384,8 @@ handle_forked(struct nursery *n, struct message *m)
     map_put(&workers_by_pid, w->pid, w);
     if (w->owner != NULL)
         w->events->on_forked(w->owner, w);
+    else if (w->is_killed)
+        worker_kill(w);
     if (orphan_status(w->pid, &status))
         worker_exited(w, status);
     nurseries_arrange();

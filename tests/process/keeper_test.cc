@@ -905,6 +905,26 @@ TEST_F(KeeperTest, AChannelIsBoundOnce) {
     fd_close(&channel);
 }
 
+/* Another copy of the keeper's end keeps the socket alive, and with it what the loop knew of it. */
+TEST_F(KeeperTest, AChannelThatWasEndedIsOutOfTheLoopThoughTheManagerHasACopy) {
+    struct message m;
+    int pair[2] = {-1, -1};
+
+    ASSERT_EQ(RESULT_OK, mailbox_pair(pair, MESSAGE_MAX_LARGE));
+    message_init(&m, MESSAGE_CHANNELS);
+    m.as.channels.first = 1;
+    m.fds[0] = pair[0];
+    m.fd_count = 1;
+    ASSERT_EQ(RESULT_OK, mailbox_send_wait(manager_, &m, clock_now_ms() + 10000));
+    ASSERT_EQ(RESULT_OK, SendSign(pair[1], 0x0403, TLS_1_3, kHash));
+    EXPECT_EQ(1u, NextMisuse().channel);
+    ASSERT_EQ(RESULT_OK, SendSign(pair[1], 0x0403, TLS_1_3, kHash));
+    for (int i = 0; i < 3; i++)
+        RoundTrip();
+    fd_close(&pair[0]);
+    fd_close(&pair[1]);
+}
+
 TEST_F(KeeperTest, NumbersOfKeysAreNotUsedAgain) {
     uint64_t key = LoadOk("p256.both");
 

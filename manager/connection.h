@@ -120,6 +120,7 @@ struct connection {
     struct frames *frames; /* delivery messages; owned */
     TAILQ_HEAD(, question) questions;
     uint32_t last_question;
+    unsigned question_count;
     int ledger_slot;
 
     uv_timer_t timer; /* of the state */
@@ -188,10 +189,10 @@ extern const struct worker_events worker_events;
 
 /* --- connection_ask.c --- */
 
-/* Asks the worker, now or when its turn comes.  Takes r (NULL: nobody waits). */
-struct question *connection_ask(struct connection *c, enum question_kind kind, uint32_t value,
-                                struct request *r, int64_t timeout_ms,
-                                void (*on_answer)(struct question *q, enum result result));
+/* Asks the worker, now or when its turn comes.  Takes r (NULL, only for a close: nobody waits). */
+void connection_ask(struct connection *c, enum question_kind kind, uint32_t value,
+                    struct request *r, int64_t timeout_ms,
+                    void (*on_answer)(struct question *q, enum result result));
 /* Sends what may be sent now. */
 void connection_ask_next(struct connection *c);
 void connection_answered(struct connection *c, const struct message_answer *answer);

@@ -11,7 +11,11 @@
 #include "manager/connection.h"
 #include "manager/frames.h"
 
-enum { STUCK_MS = 10000, CERTIFICATE_MAX = 65536 };
+enum {
+    STUCK_MS = 10000,
+    CERTIFICATE_MAX = 65536,
+    QUESTIONS_MAX = 256, /* of a connection, with those that nobody waits for any more */
+};
 
 /* Shutting down waits for the peer to read; these do not, and a worker that is silent is stuck. */
 static bool
@@ -139,13 +143,21 @@ on_abandoned(struct request *r, enum result why, void *data)
     request_fail(r, &f);
 }
 
-struct question *
+void
 connection_ask(struct connection *c, enum question_kind kind, uint32_t value, struct request *r,
                int64_t timeout_ms, void (*on_answer)(struct question *q, enum result result))
 {
-    struct question *q = calloc(1, sizeof(*q));
+    struct question *q;
+    struct failure f;
 
+    if (c->question_count >= QUESTIONS_MAX && kind != QUESTION_CLOSE) {
+        failure_limit(&f, "questions to a connection that wait", QUESTIONS_MAX);
+        request_fail(r, &f);
+        return;
+    }
+    q = calloc(1, sizeof(*q));
     assert(q != NULL);
+    c->question_count++;
     q->connection = c;
     q->kind = kind;
     q->value = value;
@@ -158,7 +170,6 @@ connection_ask(struct connection *c, enum question_kind kind, uint32_t value, st
     if (r != NULL)
         request_wait(r, timeout_ms, on_abandoned, q);
     connection_ask_next(c);
-    return q;
 }
 
 void
@@ -185,6 +196,7 @@ static void
 question_end(struct question *q, enum result result)
 {
     TAILQ_REMOVE(&q->connection->questions, q, entry);
+    q->connection->question_count--;
     q->on_answer(q, result);
     free(q->bytes);
     free(q);

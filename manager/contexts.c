@@ -1,6 +1,7 @@
 #include "manager/contexts.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -593,6 +594,21 @@ load_trust(struct context_load *l, const struct options *o, struct context *base
     return trust_load(&o->cacertfile, &l->trust, &l->failure) == RESULT_OK;
 }
 
+/* Key and certificates of base. */
+static bool
+load_inherit(struct context_load *l, const struct context *base)
+{
+    if (base->certificates >= 0) {
+        l->certificates = fcntl(base->certificates, F_DUPFD_CLOEXEC, 3);
+        if (l->certificates < 0) {
+            failure_posix(&l->failure, errno, "dup");
+            return false;
+        }
+    }
+    l->key = base->key != NULL ? key_hold(base->key) : NULL;
+    return true;
+}
+
 struct context_load *
 context_load(const struct options *o, struct context *base, bool inherit_certificate,
              bool inherit_trust, const struct context_events *events, void *owner)
@@ -617,10 +633,10 @@ context_load(const struct options *o, struct context *base, bool inherit_certifi
     if (!load_trust(l, o, base, inherit_trust)) {
         load_fail(l);
     } else if (inherit_certificate && base != NULL) {
-        l->key = base->key != NULL ? key_hold(base->key) : NULL;
-        l->certificates = base->certificates >= 0 ? fcntl(base->certificates, F_DUPFD_CLOEXEC, 3)
-                                                  : -1;
-        uv_timer_start(&l->soon, on_load_find, 0, 0);
+        if (load_inherit(l, base))
+            uv_timer_start(&l->soon, on_load_find, 0, 0);
+        else
+            load_fail(l);
     } else if (o->certfile.path != NULL || o->certfile.fd >= 0) {
         l->key_load = key_load(o, &key_events, l);
     } else {

@@ -865,6 +865,8 @@ TEST_F(WorkerDeathTest, InConnection) {
     Listener listener = Listen(client(), Identity("server"));
     auto [owned, peer] = Accept(listener);
     ExpectEcho(owned, peer);
+    /* The worker answers between two turns of its pump: what has moved is on its page then. */
+    client().Must("ssl.connection_information", OnConn(owned.conn));
     KillWorker(owned.conn);
     Line event = client().Event("ssl_error", owned.conn);
     ExpectDied(event, "params", "connection");

@@ -6,7 +6,9 @@
 #include "ipc/fd.h"
 #include "ipc/mailbox.h"
 
-enum { BUCKETS = 16384 };
+/* Few enough to be all in memory soon: a larger table is touched page by page as numbers count up,
+ * which looks like a leak and, for twenty steps at most, saves nothing. */
+enum { BUCKETS = 1024 };
 
 struct kept {
     struct kept *next;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 
 #include "ipc/clock.h"
@@ -23,8 +24,9 @@
 #include "manager/manager.h"
 
 enum {
-    CLOSE_MS = 5000, /* connections at a stop: close_notify both ways, then no longer */
-    FLUSH_MS = 2000, /* then the clients: what they have not read by then is lost */
+    CLOSE_MS = 5000,            /* connections at a stop: close_notify both ways, then no longer */
+    FLUSH_MS = 2000,            /* then the clients: what they have not read by then is lost */
+    DESCRIPTORS_RESERVED = 512, /* stocks of pairs and channels, listeners, clients */
 };
 
 extern const char cordon_api_json[];
@@ -137,6 +139,28 @@ read_arguments(int argc, char **argv, const char **config_path, const char **lev
         give_up("usage: manager --socket PATH [--config FILE] [--log-level LEVEL]");
 }
 
+/*
+ * Each connection holds up to three descriptors here (mailbox, pidfd, data).  Running out of them
+ * would lose messages from cordond, and with them everything; refusing one connection too many
+ * does not.
+ */
+static void
+fit_connections_to_descriptors(void)
+{
+    struct rlimit files;
+    rlim_t room = 16;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return;
+    if (files.rlim_cur > DESCRIPTORS_RESERVED + 3 * room)
+        room = (files.rlim_cur - DESCRIPTORS_RESERVED) / 3;
+    if (config.connections_max <= room)
+        return;
+    log_info("connections_max=%u, as many as descriptors allow (RLIMIT_NOFILE %llu)",
+             (unsigned)room, (unsigned long long)files.rlim_cur);
+    config.connections_max = (uint32_t)room;
+}
+
 static void
 read_config(int argc, char **argv)
 {
@@ -154,6 +178,7 @@ read_config(int argc, char **argv)
     if (level_name && !log_level_parse(level_name, &level))
         give_up("--log-level must be one of error, warn, info, debug");
     log_set_level(level);
+    fit_connections_to_descriptors();
 }
 
 int

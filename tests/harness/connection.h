@@ -145,7 +145,7 @@ class ConnectionTest : public TreeTest
         client_.reset();
         ASSERT_EQ(0, harness_tree_stop(tree_));
         options.config = config.c_str();
-        Start(&options);
+        ASSERT_NO_FATAL_FAILURE(Start(&options));
         client_ = std::make_unique<Client>(tree_);
     }
 

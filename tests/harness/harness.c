@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -139,20 +140,19 @@ harness_make_folder(void)
     return folder;
 }
 
+static int
+remove_entry(const char *path, const struct stat *info, int kind, struct FTW *at)
+{
+    (void)info, (void)kind, (void)at;
+    (void)remove(path);
+    return 0;
+}
+
 void
 harness_remove_folder(char *folder)
 {
-    DIR *entries = folder != NULL ? opendir(folder) : NULL;
-    const struct dirent *entry;
-
-    while (entries != NULL && (entry = readdir(entries)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            (void)unlinkat(dirfd(entries), entry->d_name, 0);
-    }
-    if (entries != NULL)
-        closedir(entries);
     if (folder != NULL)
-        (void)rmdir(folder);
+        (void)nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free(folder);
 }
 

@@ -30,7 +30,7 @@ struct harness_tree {
     bool is_running;
     int status; /* once it is not */
     char *folder;
-    char socket[PATH_MAX], log[PATH_MAX], config[PATH_MAX];
+    char socket[PATH_MAX], log[PATH_MAX], config[PATH_MAX], root[PATH_MAX];
 };
 
 /* --- Starting ------------------------------------------------------------------------------- */
@@ -52,14 +52,14 @@ become_nobody(void)
 static _Noreturn void
 run_cordond(const struct harness_tree *t, const struct harness_tree_options *o, int log, int ready)
 {
-    char program[PATH_MAX];
+    char program[PATH_MAX + 16];
     const char *arguments[12] = { program };
     size_t count = 1;
     sigset_t none;
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    snprintf(program, sizeof(program), "%s/bin/cordond", harness_root());
+    snprintf(program, sizeof(program), "%s/bin/cordond", t->root);
     arguments[count++] = "--ready-fd";
     arguments[count++] = "9";
     arguments[count++] = "--log-level";
@@ -84,6 +84,18 @@ run_cordond(const struct harness_tree *t, const struct harness_tree_options *o, 
     _exit(127);
 }
 
+/* The build tree may be where only root can go; a copy of the programs is not. */
+static bool
+copy_programs(struct harness_tree *t)
+{
+    char command[4 * PATH_MAX + 64];
+
+    snprintf(t->root, sizeof(t->root), "%s/programs", t->folder);
+    snprintf(command, sizeof(command), "mkdir '%s' && cp -R '%s/bin' '%s/libexec' '%s'", t->root,
+             harness_root(), harness_root(), t->root);
+    return system(command) == 0;
+}
+
 /* The folder holds the socket, so it is the manager's. */
 static bool
 prepare_folder(struct harness_tree *t, const struct harness_tree_options *o)
@@ -95,6 +107,9 @@ prepare_folder(struct harness_tree *t, const struct harness_tree_options *o)
     snprintf(t->config, sizeof(t->config), "%s/cordon.json", t->folder);
     snprintf(t->socket, sizeof(t->socket), "%s/%scontrol.sock", t->folder,
              o->default_socket ? "cordon/" : "");
+    snprintf(t->root, sizeof(t->root), "%s", harness_root());
+    if (o->as_nobody && !copy_programs(t))
+        return false;
     if (o->config != NULL && !harness_write_file(t->config, o->config, strlen(o->config), 0644))
         return false;
     return geteuid() != 0 || owner < 0 || chown(t->folder, (uid_t)owner, (gid_t)-1) == 0;
@@ -241,12 +256,6 @@ harness_tree_free(struct harness_tree *t)
         (void)harness_tree_wait(t, harness_deadline(STOP_WAIT_MS));
     }
     fd_close(&t->pidfd);
-    if (t->folder != NULL) {
-        char inner[PATH_MAX];
-
-        snprintf(inner, sizeof(inner), "%s/cordon", t->folder);
-        harness_remove_folder(strdup(inner));
-    }
     harness_remove_folder(t->folder);
     free(t);
 }

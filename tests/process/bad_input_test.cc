@@ -799,7 +799,7 @@ protected:
 
         TreeTest::SetUp();
         options.config = R"({"clients_max":3,"requests_max":2})";
-        Start(&options);
+        ASSERT_NO_FATAL_FAILURE(Start(&options));
     }
 };
 

@@ -163,7 +163,7 @@ TEST_F(TreeProcessTest, TooManyUnplannedEndsSlowTheNextStartsWithAnErrorLine) {
     ASSERT_EQ(0, harness_tree_stop(tree_));
     harness_tree_options options = {};
     options.config = R"({"restart_intensity": 1, "restart_period": 600})";
-    Start(&options);
+    ASSERT_NO_FATAL_FAILURE(Start(&options));
     tree_ends_itself_ = false;
 
     for (int i = 0; i < 2; i++) {
@@ -200,7 +200,7 @@ TEST_F(TreeProcessTest, RunsWithoutRoot) {
     harness_tree_options options = {};
     options.as_nobody = true;
     options.default_socket = true;
-    Start(&options);
+    ASSERT_NO_FATAL_FAILURE(Start(&options));
     tree_ends_itself_ = false;
 
     std::vector<process> found(64);

@@ -1,6 +1,7 @@
 #include "api/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ enum {
 };
 
 struct control {
-    int fd; /* owned */
+    int fd;        /* owned */
+    int interrupt; /* borrowed; -1 */
 
     char *bytes; /* what was received and is not a message yet */
     size_t size;
@@ -33,6 +35,7 @@ struct control {
 
     int *claimed; /* owned; those of messages given out */
     size_t claimed_count;
+    size_t claimed_by_last; /* so many of them belong to the last message */
 
     char failure[160];
 };
@@ -89,6 +92,7 @@ control_open(const char *path, char *why, size_t why_size)
         return NULL;
     }
     control->fd = -1;
+    control->interrupt = -1;
     if (path)
         is_open = connect_to(&control->fd, path, why, why_size);
     else
@@ -120,7 +124,7 @@ control_free(struct control *control)
         close(control->fd);
     drop_unclaimed(control, 0);
     for (size_t i = 0; i < control->claimed_count; i++)
-        close(control->claimed[i]);
+        fd_close(&control->claimed[i]);
     free(control->claimed);
     free(control->bytes);
     free(control);
@@ -266,6 +270,7 @@ claim_fds(struct control *control, const json_t *message)
     size_t count = (size_t)wanted;
     int *claimed;
 
+    control->claimed_by_last = 0;
     if (wanted == 0)
         return RESULT_OK;
     if (wanted < 0 || count > control->fd_count)
@@ -276,6 +281,7 @@ claim_fds(struct control *control, const json_t *message)
     memcpy(claimed + control->claimed_count, control->fds, count * sizeof(claimed[0]));
     control->claimed = claimed;
     control->claimed_count += count;
+    control->claimed_by_last = count;
     control->fd_count -= count;
     memmove(control->fds, control->fds + count, control->fd_count * sizeof(control->fds[0]));
     return RESULT_OK;
@@ -355,4 +361,42 @@ control_receive(struct control *control, json_t **message)
         if (parsed || result != RESULT_OK)
             return result;
     }
+}
+
+enum result
+control_wait(struct control *control, json_t **message)
+{
+    struct pollfd wait[] = { { .fd = control->fd, .events = POLLIN },
+                             { .fd = control->interrupt, .events = POLLIN } };
+
+    for (;;) {
+        enum result result = control_receive(control, message);
+
+        if (result != RESULT_WOULD_BLOCK)
+            return result;
+        if (poll(wait, 2, -1) < 0 && errno != EINTR)
+            return fail(control, RESULT_CHANNEL_FAILED, strerror(errno));
+        if (wait[1].revents)
+            return fail(control, RESULT_CANCELLED, "interrupted");
+    }
+}
+
+void
+control_set_interrupt(struct control *control, int fd)
+{
+    control->interrupt = fd;
+}
+
+int
+control_take_fd(struct control *control, const json_t *data)
+{
+    json_int_t index = json_integer_value(json_object_get(data, "fd_index"));
+    size_t first = control->claimed_count - control->claimed_by_last;
+    int fd;
+
+    if (!json_is_object(data) || index < 0 || (size_t)index >= control->claimed_by_last)
+        return -1;
+    fd = control->claimed[first + (size_t)index];
+    control->claimed[first + (size_t)index] = -1;
+    return fd;
 }

@@ -48,6 +48,21 @@ MUST_CHECK enum result control_send(struct control *control, const json_t *messa
  */
 MUST_CHECK enum result control_receive(struct control *control, json_t **message);
 
+/*
+ * The same, waiting for it.  CANCELLED: the descriptor of control_set_interrupt has become readable
+ * first.
+ */
+MUST_CHECK enum result control_wait(struct control *control, json_t **message);
+
+/* Borrows fd; -1: nothing interrupts.  Typically a signalfd, which is not read here. */
+void control_set_interrupt(struct control *control, int fd);
+
+/*
+ * The descriptor of the last message that data, {"fd_index": N}, names.  The caller owns it.  -1: there
+ * is none.
+ */
+int control_take_fd(struct control *control, const json_t *data);
+
 /* Why control_send or control_receive failed: a sentence. */
 const char *control_failure(const struct control *control);
 

@@ -1,8 +1,9 @@
 /*
  * A nursery generation's board: a memfd of BOARD_PAGES pages, sealed against
  * shrinking and growing, one page a worker.  The worker writes its state there;
- * the manager reads it with pread, once, after the worker's death, and
- * range-checks what it reads: a hostile worker may write anything.
+ * the manager reads it with pread, the state once, after the worker's death, how
+ * much has moved also for lists, and range-checks what it reads: a hostile
+ * worker may write anything.
  */
 #ifndef CORDON_IPC_BOARD_H
 #define CORDON_IPC_BOARD_H

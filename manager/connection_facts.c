@@ -242,6 +242,7 @@ connection_row(const struct connection *c)
 {
     struct client *client = c->owner != NULL ? owner_client(c->owner) : NULL;
     const struct facts *f = &c->facts;
+    uint64_t in = c->in, out = c->out;
     json_t *row = json_object();
 
     json_object_set_new(row, "conn", json_string(c->handle));
@@ -262,6 +263,10 @@ connection_row(const struct connection *c)
     json_object_set_new(row, "sni_hostname", text_json(f->server_name));
     json_object_set_new(row, "alpn", text_json(f->alpn));
     json_object_set_new(row, "pid", c->pid != 0 ? json_integer(c->pid) : json_null());
+    if (c->worker != NULL && !c->has_goodbye)
+        worker_last_bytes(c->worker, &in, &out);
+    json_object_set_new(row, "in", json_integer((json_int_t)in));
+    json_object_set_new(row, "out", json_integer((json_int_t)out));
     json_object_set_new(row, "opened", json_integer(c->opened_ms));
     return row;
 }

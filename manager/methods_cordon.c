@@ -78,13 +78,14 @@ method_clients(struct request *r)
     json_int_t limit = json_integer_value(json_object_get(params, "limit"));
     uint64_t at = number_of(json_string_value(json_object_get(params, "after")));
     struct client *viewer = request_client(r);
+    const char *wanted = json_string_value(json_object_get(params, "client"));
     const char *next = NULL;
     json_t *rows = json_array();
     const char *last = NULL;
     struct client *c;
 
     for (; (c = clients_after(at)); at = client_number(c)) {
-        if (!may_see(viewer, c))
+        if (!may_see(viewer, c) || (wanted && strcmp(wanted, client_handle(c)) != 0))
             continue;
         if ((json_int_t)json_array_size(rows) == limit) {
             next = last;

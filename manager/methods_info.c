@@ -208,7 +208,8 @@ connection_fits(const struct connection *c, const void *filter)
     const json_t *params = filter;
     struct client *owner = c->owner != NULL ? owner_client(c->owner) : NULL;
 
-    return is_given(params, "listener", c->listener != NULL ? listener_handle(c->listener) : "") &&
+    return is_given(params, "conn", c->handle) &&
+           is_given(params, "listener", c->listener != NULL ? listener_handle(c->listener) : "") &&
            is_given(params, "owner", owner != NULL ? client_handle(owner) : "") &&
            is_given(params, "role", c->role == ROLE_SERVER ? "server" : "client") &&
            is_given(params, "state", connection_state_word(c));
@@ -241,6 +242,7 @@ method_listeners(struct request *r)
         struct client *owner = owner_client(listener_owner(l));
 
         if (listener_number(l) <= number || owner == NULL ||
+            !is_given(params, "listener", listener_handle(l)) ||
             !is_given(params, "owner", client_handle(owner)) ||
             (listener_uid(l) != client_uid(client) && !client_is_administrator(client)))
             continue;

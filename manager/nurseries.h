@@ -55,7 +55,7 @@ void worker_kill(struct worker *w);
 uint32_t worker_pid(const struct worker *w); /* 0: not forked yet */
 /* From its page of the board, to be read after its death: "certify". */
 const char *worker_last_state(const struct worker *w);
-/* And the plaintext bytes moved by then. */
+/* And the plaintext bytes moved so far, also while it lives. */
 void worker_last_bytes(const struct worker *w, uint64_t *in, uint64_t *out);
 uint64_t nursery_generation(const struct nursery *n);
 /* A worker of it ended without a goodbye: it is retired. */

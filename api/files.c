@@ -1,0 +1,58 @@
+#include "api/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "api/description.h"
+#include "api/output.h"
+#include "ipc/fd.h"
+#include "ipc/result.h"
+
+/* The same error as the manager's, had it opened the file. */
+static enum exit_status
+refuse_file(const struct arguments *a, const char *option, const char *path, int error)
+{
+    json_t *message;
+
+    if (!a->is_json)
+        return output_fail(a, EXIT_FAILED, "options", "%s %s: %s", option, path, strerror(error));
+    message = json_sprintf("%s %s: %s", option, path, strerror(error));
+    return output_error(a, NULL,
+                        json_pack("{s:i,s:o?,s:{s:s,s:s,s:s*,s:s,s:s}}", "code", -32000, "message",
+                                  message, "data", "reason", "options", "option", option, "value",
+                                  path, "why", strerror(error), "posix", posix_name(error)));
+}
+
+enum exit_status
+files_open(struct files *files, const struct arguments *a, json_t *options)
+{
+    const char *option;
+    json_t *value;
+    void *next;
+
+    json_object_foreach_safe(options, next, option, value)
+    {
+        const char *path = json_string_value(value);
+        int fd;
+
+        if (!path || !description_is_file(option))
+            continue;
+        if (files->count == FILES_MAX)
+            return refuse_file(a, option, path, EMFILE);
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+            return refuse_file(a, option, path, errno);
+        json_object_set_new(options, option, json_pack("{s:i}", "fd_index", (int)files->count));
+        files->fds[files->count++] = fd;
+    }
+    return EXIT_OK;
+}
+
+void
+files_close(struct files *files)
+{
+    for (size_t i = files->own_from; i < files->count; i++)
+        fd_close(&files->fds[i]);
+    files->count = files->own_from;
+}

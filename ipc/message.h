@@ -65,6 +65,11 @@ enum tls_role { ROLE_SERVER, ROLE_CLIENT };
 enum tls_version { TLS_1_0 = 1, TLS_1_1 = 2, TLS_1_2 = 4, TLS_1_3 = 8 };
 enum key_algorithm { KEY_RSA, KEY_ECDSA, KEY_ED25519, KEY_RSA_PSS };
 enum delivery { DELIVERY_DESCRIPTOR, DELIVERY_MESSAGES };
+enum data_kind {
+    DATA_PAIR,   /* a Unix pair of ours: its end is the owner's goodbye, however it came */
+    DATA_SOCKET, /* a backend's, with linger 0: a reset is a failure, both ways */
+    DATA_ECHO,   /* no descriptor: back to the peer */
+};
 enum shutdown_how { SHUTDOWN_READ, SHUTDOWN_WRITE, SHUTDOWN_BOTH };
 enum check_what { CHECK_CHAIN, CHECK_TRUST };
 enum ending {
@@ -76,6 +81,7 @@ enum ending {
     ENDING_TRANSPORT,  /* errno from the peer's socket */
     ENDING_FAILED,     /* after failed: the handshake */
     ENDING_ORPHANED,   /* the manager closed the mailbox */
+    ENDING_BACKEND,    /* errno from a service's backend; the peer got a fatal alert */
 };
 
 enum message_type {

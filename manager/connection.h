@@ -11,6 +11,7 @@
 #include "manager/channel.h"
 #include "manager/connection_fsm.h"
 #include "manager/connections.h"
+#include "manager/deliver.h"
 #include "manager/dial.h"
 #include "manager/listeners.h"
 #include "manager/nurseries.h"
@@ -18,7 +19,9 @@
 
 enum {
     CLOSE_LINGER_MS = 5000,
-    CLOSE_RESET = 1, /* value of QUESTION_CLOSE: at once, with a TCP reset */
+    /* Values of QUESTION_CLOSE. */
+    CLOSE_RESET = 1, /* at once, with a TCP reset */
+    CLOSE_ALERT = 2, /* with the fatal alert internal_error */
 };
 
 struct frames;
@@ -85,13 +88,14 @@ struct connection {
     bool is_unasked;           /* its listener shook hands by itself */
     enum tls_role role;
     struct connection_options options;
+    struct deliver *deliver; /* a reference; NULL: the owner gets the plaintext */
     struct context *context; /* a reference; NULL */
     struct context_load *load;
     struct request *request;           /* who waits for the handshake; NULL */
     int64_t deadline_ms;               /* of that; -1: none */
     int64_t opened_ms, established_ms; /* since 1970 */
 
-    struct dial *dial;
+    struct dial *dial; /* of the peer, or of the backend */
     char host[256];
     uint16_t port;
     int peer;         /* owned, until hello; -1 */
@@ -162,6 +166,8 @@ extern struct totals totals;
 
 /* The only place where c->state changes. */
 void connection_step(struct connection *c, enum connection_event event);
+/* Its timer: what happens then depends on the state. */
+void connection_wait(struct connection *c, int64_t timeout_ms);
 /* Ends it; how: "local", "owner_gone".  *f: what its waiting request is told, taken. NULL: closed. */
 void connection_end(struct connection *c, const char *how, struct failure *f);
 /* Ends it at once: its peer sees a TCP reset; a worker that does not do that in time is killed. */

@@ -13,6 +13,7 @@
 
 enum {
     STUCK_MS = 10000,
+    ALERT_INTERNAL_ERROR = 80,
     CERTIFICATE_MAX = 65536,
     QUESTIONS_MAX = 256, /* of a connection, with those that nobody waits for any more */
 };
@@ -100,7 +101,8 @@ send_question(struct connection *c, struct question *q)
     } else {
         m.as.close.request = q->number;
         m.as.close.linger_ms = CLOSE_LINGER_MS;
-        m.as.close.reset = q->value;
+        m.as.close.reset = q->value == CLOSE_RESET;
+        m.as.close.alert = q->value == CLOSE_ALERT ? ALERT_INTERNAL_ERROR : 0;
     }
     channel_send(c->channel, &m);
 }

@@ -6,6 +6,7 @@
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "manager/connection.h"
+#include "manager/connection_service.h"
 #include "manager/frames.h"
 
 /* The connection may be gone when the line is: it is found again by its number. */
@@ -65,6 +66,8 @@ connection_deliver(struct connection *c)
     struct message m;
     struct failure f;
 
+    if (c->deliver != NULL)
+        return connection_serve(c);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         failure_posix(&f, errno, "socketpair");
         connection_decide(c, NULL, &f);

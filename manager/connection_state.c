@@ -13,6 +13,7 @@
 #include "ipc/log.h"
 #include "manager/connection.h"
 #include "manager/connection_deliver.h"
+#include "manager/connection_service.h"
 #include "manager/frames.h"
 #include "manager/ledger.h"
 #include "manager/manager.h"
@@ -36,7 +37,7 @@ static unsigned lingering_count;
 
 static void on_timer(uv_timer_t *timer);
 
-static void
+void
 connection_wait(struct connection *c, int64_t timeout_ms)
 {
     uv_timer_start(&c->timer, on_timer, (uint64_t)timeout_ms, 0);
@@ -287,6 +288,7 @@ enter_open(struct connection *c)
 {
     struct message m;
 
+    uv_timer_stop(&c->timer);
     message_init(&m, MESSAGE_DELIVERED);
     m.as.delivered.serial = 1;
     channel_send(c->channel, &m);
@@ -314,6 +316,8 @@ linger(struct connection *c)
 static enum connection_event
 enter_closing(struct connection *c)
 {
+    dial_cancel(c->dial);
+    c->dial = NULL;
     connection_wait(c, CLOSING_MS);
     if (c->channel == NULL)
         return CONNECTION_EVENT_GONE;
@@ -329,6 +333,8 @@ enter_closing(struct connection *c)
 static enum connection_event
 enter_dying(struct connection *c)
 {
+    dial_cancel(c->dial);
+    c->dial = NULL;
     nurseries_taint(c->generation);
     if (c->has_exited || c->worker == NULL)
         return CONNECTION_EVENT_STATUS;
@@ -514,6 +520,9 @@ on_timer(uv_timer_t *timer)
         break;
     case CONNECTION_HANDSHAKING:
         connection_kill(c, "its handshake is long over time");
+        break;
+    case CONNECTION_DELIVERING:
+        connection_serve_late(c);
         break;
     case CONNECTION_CLOSING:
         /* Once more than killing it cannot be done. */

@@ -95,6 +95,8 @@ failure_from_bye(const struct connection *c, const struct message_bye *m, struct
     clean(detail, sizeof(detail), m->detail);
     if (m->how == ENDING_TRANSPORT)
         failure_posix(f, (int)m->error, "transport");
+    else if (m->how == ENDING_BACKEND)
+        failure_posix(f, (int)m->error, "backend");
     else
         failure_alert(c, m->alert, m->by_peer != 0, "connection", tls_alert_name(m->alert),
                       m->detail != NULL ? detail : NULL, f);
@@ -161,7 +163,7 @@ tell_owner(struct connection *c)
     struct client *client = c->owner != NULL ? owner_client(c->owner) : NULL;
     json_t *params;
 
-    if (!c->is_given || client == NULL)
+    if (!c->is_given || client == NULL || c->deliver != NULL)
         return;
     params = connection_ending(c);
     json_object_del(params, "event");

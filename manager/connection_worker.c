@@ -119,6 +119,7 @@ how_of(const struct connection *c, const struct message_bye *m)
         return "truncated";
     case ENDING_ALERT:
     case ENDING_TRANSPORT:
+    case ENDING_BACKEND:
         return NULL;
     default:
         return c->close_how != NULL ? c->close_how : "local";

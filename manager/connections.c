@@ -323,6 +323,7 @@ connection_new(struct client *client, enum tls_role role, const struct connectio
     c->role = role;
     c->options = *options;
     c->listener = listener != NULL ? listener_hold(listener) : NULL;
+    c->deliver = listener != NULL ? deliver_hold(listener_deliver(listener)) : NULL;
     c->peer = peer;
     c->already_read = c->pair.ours = c->pair.theirs = -1;
     c->deadline_ms = -1;
@@ -374,6 +375,7 @@ connection_free(struct connection *c)
     map_take(&connections_by_number, c->number);
     context_release(c->context);
     listener_release(c->listener);
+    deliver_release(c->deliver);
     facts_fini(&c->facts);
     if (c->verdict.is_known && c->verdict.how == NULL)
         failure_fini(&c->verdict.failure);

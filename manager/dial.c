@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <uv.h>
 
 #include "ipc/fd.h"
@@ -14,7 +15,7 @@
 #include "manager/helpers.h"
 #include "manager/manager.h"
 
-enum { ADDRESSES_MAX = 64, ADDRESS_SIZE = 17, STAGGER_MS = 250 };
+enum { ADDRESSES_MAX = 64, ADDRESS_SIZE = 17, STAGGER_MS = 250, QUEUE_FULL_MS = 20 };
 
 /* One address that is being called. */
 struct call {
@@ -25,7 +26,7 @@ struct call {
 };
 
 struct dial {
-    char host[256];
+    char host[256]; /* or the path of a Unix socket */
     uint16_t port;
     const struct dial_events *events;
     void *owner;
@@ -216,6 +217,48 @@ dial_next(struct dial *d)
         uv_timer_start(&d->stagger, on_stagger, 0, 0);
 }
 
+/* --- a Unix socket -------------------------------------------------------------------------- */
+
+/* 0, or errno; then nothing is left behind. */
+static int
+connect_path(const char *path, int *fd)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int error;
+
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (*fd < 0)
+        return errno;
+    if (connect(*fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+        return 0;
+    error = errno;
+    fd_close(fd);
+    return error;
+}
+
+/* The kernel does not say when the queue of a Unix socket has room again. */
+static void
+on_path_due(uv_timer_t *timer)
+{
+    struct dial *d = timer->data;
+    int fd;
+
+    d->last_error = connect_path(d->host, &fd);
+    if (d->last_error == EAGAIN) {
+        uv_timer_start(timer, on_path_due, QUEUE_FULL_MS, 0);
+        return;
+    }
+    if (d->last_error != 0) {
+        dial_fail(d);
+        return;
+    }
+    dial_close(d);
+    d->events->on_connected(d->owner, fd);
+}
+
+/* --- names and addresses -------------------------------------------------------------------- */
+
 /* RFC 8305: the families in turn, beginning with the first one's. */
 static void
 take_addresses(struct dial *d, const uint8_t *list, size_t count)
@@ -296,18 +339,14 @@ host_is_address(const char *host)
     return literal(host, address);
 }
 
-struct dial *
-dial_open(const char *host, uint16_t port, int64_t timeout_ms, const struct dial_events *events,
-          void *owner)
+static struct dial *
+dial_new(const char *host, const struct dial_events *events, void *owner)
 {
-    static const struct helper_events resolver = { on_resolved, on_not_resolved };
     struct dial *d = calloc(1, sizeof(*d));
-    struct message m;
     int status;
 
     assert(d != NULL && strlen(host) < sizeof(d->host));
     strcpy(d->host, host);
-    d->port = port;
     d->events = events;
     d->owner = owner;
     d->last_error = EHOSTUNREACH;
@@ -315,6 +354,28 @@ dial_open(const char *host, uint16_t port, int64_t timeout_ms, const struct dial
     assert(status == 0);
     d->stagger.data = d;
     d->closing = 1; /* the timer */
+    return d;
+}
+
+struct dial *
+dial_open_path(const char *path, const struct dial_events *events, void *owner)
+{
+    struct dial *d = dial_new(path, events, owner);
+
+    assert(strlen(path) < sizeof(((struct sockaddr_un *)NULL)->sun_path));
+    uv_timer_start(&d->stagger, on_path_due, 0, 0);
+    return d;
+}
+
+struct dial *
+dial_open(const char *host, uint16_t port, int64_t timeout_ms, const struct dial_events *events,
+          void *owner)
+{
+    static const struct helper_events resolver = { on_resolved, on_not_resolved };
+    struct dial *d = dial_new(host, events, owner);
+    struct message m;
+
+    d->port = port;
     if (literal(host, d->addresses[0])) {
         d->count = 1;
         dial_next(d);

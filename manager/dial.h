@@ -23,6 +23,9 @@ struct dial_events {
 /* One callback comes, from the loop.  timeout_ms: for the name; -1: no limit. */
 struct dial *dial_open(const char *host, uint16_t port, int64_t timeout_ms,
                        const struct dial_events *events, void *owner);
+/* The same for a Unix socket that listens at path.  While its queue is full, it is tried again: the
+ * caller sets the limit. */
+struct dial *dial_open_path(const char *path, const struct dial_events *events, void *owner);
 /* No callback comes.  NULL is fine. */
 void dial_cancel(struct dial *d);
 

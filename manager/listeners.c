@@ -55,6 +55,7 @@ struct listener {
     struct address address;
     struct options options;
     struct context *context; /* a reference */
+    struct deliver *deliver; /* a reference; NULL */
     bool is_auto;
     enum listener_mode mode;
     unsigned handshakes_max, accept_queue;
@@ -149,6 +150,12 @@ listener_is_auto(const struct listener *l)
     return l->is_auto;
 }
 
+struct deliver *
+listener_deliver(const struct listener *l)
+{
+    return l->deliver;
+}
+
 json_t *
 listener_address(const struct listener *l)
 {
@@ -160,12 +167,13 @@ listener_row(const struct listener *l)
 {
     struct client *client = owner_client(l->owner);
 
-    return json_pack("{s:s, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I}", "listener", l->handle,
-                     "owner", client != NULL ? client_handle(client) : "", "uid",
+    return json_pack("{s:s, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "listener",
+                     l->handle, "owner", client != NULL ? client_handle(client) : "", "uid",
                      (json_int_t)l->uid, "address", address_json(&l->address), "accept",
                      l->is_auto ? "auto" : "demand", "waiting", (json_int_t)l->waiting_count,
                      "handshaking", (json_int_t)l->handshaking, "ready", (json_int_t)l->ready_count,
-                     "accepted", (json_int_t)l->accepted, "opened", (json_int_t)l->opened_ms);
+                     "accepted", (json_int_t)l->accepted, "opened", (json_int_t)l->opened_ms,
+                     "deliver", deliver_row(l->deliver));
 }
 
 /* --- the socket --- */
@@ -569,6 +577,7 @@ listener_new(struct client *client, const struct listener_parameters *p, struct 
         fd_close(&fd);
         options_fini(options);
         context_release(context);
+        deliver_release(p->deliver);
         return NULL;
     }
     l = calloc(1, sizeof(*l));
@@ -583,8 +592,9 @@ listener_new(struct client *client, const struct listener_parameters *p, struct 
     l->options = *options;
     l->context = context;
     l->uid = client_uid(client);
-    l->is_auto = p->is_auto;
-    l->mode = p->is_auto ? MODE_HANDSHAKE : MODE_OPEN;
+    l->deliver = p->deliver;
+    l->is_auto = p->is_auto || p->deliver != NULL;
+    l->mode = l->is_auto ? MODE_HANDSHAKE : MODE_OPEN;
     l->handshakes_max = p->handshakes_max;
     l->accept_queue = p->accept_queue;
     l->ledger_slot = LEDGER_NO_SLOT;
@@ -620,6 +630,7 @@ listener_release(struct listener *l)
         return;
     options_fini(&l->options);
     context_release(l->context);
+    deliver_release(l->deliver);
     free(l);
 }
 

@@ -9,6 +9,7 @@
 #define CORDON_MANAGER_LISTENERS_H
 
 #include "manager/connections.h"
+#include "manager/deliver.h"
 
 struct connection;
 
@@ -25,13 +26,14 @@ struct listener_parameters {
     int fd; /* taken; listening already if is_foreign, else only bound */
     bool is_foreign;
     bool is_auto;
+    struct deliver *deliver; /* taken; NULL: the owner gets the plaintext */
     unsigned handshakes_max, accept_queue;
 };
 
 /* Once, at the start: sets a descriptor aside for when there are no others. */
 void listeners_open(void);
 
-/* Takes options' content and a reference to context.  Now it listens.  *error: errno of listen(2), and
+/* Takes options' content, and deliver and context with a reference.  Now it listens.  *error: errno of listen(2), and
  * NULL is returned. */
 struct listener *listener_new(struct client *client, const struct listener_parameters *parameters,
                               struct options *options, struct context *context, int *error);
@@ -47,6 +49,7 @@ uid_t listener_uid(const struct listener *l);
 void listener_set_owner(struct listener *l, struct owner *o); /* for connections.c */
 struct options *listener_options(struct listener *l);
 struct context *listener_context(struct listener *l);
+struct deliver *listener_deliver(const struct listener *l); /* borrowed; NULL */
 json_t *listener_row(const struct listener *l);
 json_t *listener_address(const struct listener *l); /* gives; null if it has none */
 

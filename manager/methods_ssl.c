@@ -101,6 +101,7 @@ static void
 listening_free(struct listening *g)
 {
     fd_close(&g->parameters.fd);
+    deliver_release(g->parameters.deliver);
     options_fini(&g->options);
     free(g);
 }
@@ -136,6 +137,13 @@ on_listen_ready(void *owner, struct context *context)
     struct failure f;
     int error;
 
+    /* Others may have come while this one was loading. */
+    if (listeners_count() >= config.listeners_max) {
+        context_release(context);
+        failure_limit(&f, "listeners_max", config.listeners_max);
+        listening_fail(g, &f);
+        return;
+    }
     l = listener_new(request_client(r), &g->parameters, &g->options, context, &error);
     free(g);
     if (l == NULL) {
@@ -193,6 +201,17 @@ listening_socket(struct listening *g, struct failure *f)
     return false;
 }
 
+static bool
+listening_deliver(struct listening *g, struct failure *f)
+{
+    const struct client *client = request_client(g->request);
+    const json_t *json = json_object_get(request_params(g->request), "deliver");
+    const struct deliver_rights rights = { .paths = client_is_operator(client),
+                                           .exec = client_is_administrator(client) };
+
+    return json == NULL || deliver_parse(&g->parameters.deliver, json, rights, f) == RESULT_OK;
+}
+
 void
 method_listen(struct request *r)
 {
@@ -216,7 +235,7 @@ method_listen(struct request *r)
         request_fail(r, &f);
         return;
     }
-    if (!listening_socket(g, &f)) {
+    if (!listening_deliver(g, &f) || !listening_socket(g, &f)) {
         listening_fail(g, &f);
         return;
     }

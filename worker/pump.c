@@ -38,11 +38,15 @@ struct pump {
     enum delivery delivery;
 
     /* The owner. */
-    int data; /* owned; -1 before `data` */
+    int data; /* owned; -1 before `data`, and with DATA_ECHO */
+    enum data_kind kind;
     bool delivered;
     bool owner_readable, owner_writable; /* as far as we know */
     bool owner_ended;                    /* no more bytes will come from it */
     bool owner_hung_up;                  /* both directions are closed */
+    bool owner_deaf;                     /* DATA_SOCKET: it takes no more bytes */
+    int owner_error;                     /* DATA_SOCKET: errno of what broke it */
+    bool owner_broke;                    /* and everything before that is read */
     struct frame_reader frame;
     unsigned frames_unsent; /* complete frames not yet reported with `sent` */
 
@@ -107,6 +111,13 @@ pump_free(struct pump *p)
         return;
     fd_close(&p->data);
     free(p);
+}
+
+void
+pump_let_go(struct pump *p)
+{
+    if (p->kind == DATA_SOCKET)
+        fd_close(&p->data);
 }
 
 struct post_bytes
@@ -194,8 +205,32 @@ seal_batch(struct pump *p, size_t size)
 static bool
 can_take(const struct pump *p)
 {
-    return p->data >= 0 && p->delivered && !p->owner_ended && unsent(p) == 0 && !p->send_failed &&
-           p->peer != PEER_FAILED;
+    return p->data >= 0 && p->delivered && !p->owner_ended && !p->owner_broke && unsent(p) == 0 &&
+           !p->send_failed && p->peer != PEER_FAILED;
+}
+
+static void
+hang_up(struct pump *p)
+{
+    if (p->owner_hung_up)
+        return;
+    p->owner_hung_up = true;
+    p->stall_at_ms = clock_now_ms() + CLOSE_STALL_MS;
+}
+
+/*
+ * The owner's pair ends when its owner does, whatever was unread.  A backend that resets has not
+ * said everything; when sending was told so first, reading sees only an end of file.
+ */
+static void
+note_owner_end(struct pump *p, int error)
+{
+    if (p->kind == DATA_SOCKET && p->owner_error == 0)
+        p->owner_error = error;
+    p->owner_broke = p->owner_error != 0 && !p->closing;
+    p->owner_ended = !p->owner_broke;
+    if (p->owner_ended && p->owner_deaf)
+        hang_up(p);
 }
 
 static void
@@ -213,7 +248,7 @@ take_from_owner(struct pump *p)
     else if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         p->owner_readable = false;
     else
-        p->owner_ended = true;
+        note_owner_end(p, got < 0 ? errno : 0);
 }
 
 static void
@@ -439,11 +474,54 @@ stop_delivering(struct pump *p)
     p->start = p->end = FRAME_HEADER;
 }
 
+/* The backend takes no more; what it said before that is still read.  EPIPE: it has closed. */
+static void
+note_deaf(struct pump *p, int error)
+{
+    stop_delivering(p);
+    if (p->kind != DATA_SOCKET)
+        return; /* whether the owner is gone, poll says */
+    p->owner_deaf = true;
+    p->owner_readable = true;
+    if (p->owner_ended)
+        hang_up(p);
+    else if (error != EPIPE)
+        p->owner_error = error;
+}
+
+static bool
+can_echo(const struct pump *p)
+{
+    return p->kind == DATA_ECHO && p->delivered && unsent(p) == 0 && !p->send_failed &&
+           !p->owner_ended && p->peer != PEER_FAILED && (!is_empty(p) || p->peer == PEER_CLOSED);
+}
+
+/* The whole buffer is one batch; the peer's goodbye comes back to it like its bytes. */
+static void
+echo(struct pump *p)
+{
+    size_t size = p->end - p->start;
+
+    if (!can_echo(p))
+        return;
+    if (size == 0) {
+        p->owner_ended = true;
+        say_bye(p);
+    } else if (session_send(p->session, p->buffer + p->start, size) != RESULT_OK) {
+        fail_inside(p, session_failure(p->session)->detail);
+    } else {
+        p->start += size;
+        p->in += size;
+        p->sealed += size;
+    }
+}
+
 static void
 deliver(struct pump *p)
 {
     if (p->discard)
         drop_undelivered(p);
+    echo(p);
     if (p->data < 0 || !p->delivered)
         return;
     while (p->owner_writable && (p->delivery_left > 0 || begin_delivery(p))) {
@@ -455,7 +533,7 @@ deliver(struct pump *p)
         else if (errno == EAGAIN || errno == EWOULDBLOCK)
             p->owner_writable = false;
         else if (errno != EINTR)
-            stop_delivering(p); /* the owner reads no more; whether it is gone, poll says */
+            note_deaf(p, errno);
     }
 }
 
@@ -500,6 +578,18 @@ ending_of_failure(const struct failure *f)
     }
 }
 
+/* From here on, closing the backend's socket is a clean end. */
+static void
+end_socket(struct pump *p)
+{
+    const struct linger off = { .l_onoff = 0 };
+
+    if (p->kind == DATA_SOCKET && !p->owner_deaf)
+        (void)setsockopt(p->data, SOL_SOCKET, SO_LINGER, &off, sizeof off);
+    if (p->data >= 0)
+        (void)shutdown(p->data, SHUT_WR);
+}
+
 /* The peer's close_notify is passed on when everything before it is. */
 static void
 tell_peer_end(struct pump *p)
@@ -508,7 +598,7 @@ tell_peer_end(struct pump *p)
         return;
     p->peer_end_told = true;
     if (p->delivery == DELIVERY_DESCRIPTOR)
-        (void)shutdown(p->data, SHUT_WR);
+        end_socket(p);
     post_peer_ended(p->mailbox, p->in);
 }
 
@@ -524,12 +614,6 @@ static bool
 is_stalled(const struct pump *p)
 {
     return is_leaving(p) && !p->bye_sent && clock_now_ms() >= p->stall_at_ms;
-}
-
-static void
-start_leaving(struct pump *p)
-{
-    p->stall_at_ms = clock_now_ms() + CLOSE_STALL_MS;
 }
 
 static enum ending
@@ -565,12 +649,24 @@ settle_unsent(struct pump *p)
 }
 
 static void
+settle_broken(struct pump *p)
+{
+    p->failure = (struct failure){ .result = RESULT_POSIX,
+                                   .error = p->owner_error,
+                                   .cause = posix_name(p->owner_error),
+                                   .detail = "the backend broke the connection off" };
+    finish(p, ENDING_BACKEND);
+}
+
+static void
 settle(struct pump *p)
 {
     end_receive(p);
     tell_peer_end(p);
     if (p->peer == PEER_FAILED)
         settle_failed(p);
+    else if (p->owner_broke)
+        settle_broken(p);
     else if (p->send_failed && p->peer == PEER_CLOSED && (p->peer_end_told || p->discard))
         settle_unsent(p);
     else if (is_leaving(p) && (p->bye_sent || is_stalled(p)))
@@ -591,7 +687,7 @@ pump_work(struct pump *p)
     deliver(p);
     flush(p);
     settle(p);
-    return !p->is_over && ((p->owner_readable && can_take(p)) || can_read_peer(p));
+    return !p->is_over && ((p->owner_readable && can_take(p)) || can_read_peer(p) || can_echo(p));
 }
 
 int64_t
@@ -605,6 +701,7 @@ pump_deadline(const struct pump *p)
 void
 pump_poll(struct pump *p, struct pollfd fds[PUMP_POLLFDS])
 {
+    bool watch_owner;
     short peer = 0;
     short owner = 0;
 
@@ -617,10 +714,12 @@ pump_poll(struct pump *p, struct pollfd fds[PUMP_POLLFDS])
     if (!p->owner_writable && (p->delivery_left > 0 || next_delivery(p) > 0))
         owner |= POLLOUT;
     /* An error or a hang-up is always reported: who has nothing to do about it does not ask. */
+    watch_owner = p->delivered && (owner != 0 || !p->owner_hung_up);
     fds[0] =
         (struct pollfd){ peer != 0 ? records_socket(session_records(p->session)) : -1, peer, 0 };
-    fds[1] = (struct pollfd){ p->delivered && (owner != 0 || !p->owner_hung_up) ? p->data : -1,
-                              owner, 0 };
+    if (p->kind == DATA_SOCKET)
+        watch_owner = owner != 0;
+    fds[1] = (struct pollfd){ watch_owner ? p->data : -1, owner, 0 };
 }
 
 void
@@ -636,9 +735,9 @@ pump_ready(struct pump *p, const struct pollfd fds[PUMP_POLLFDS])
         p->owner_readable = true;
     if (fds[1].revents & (POLLOUT | broken))
         p->owner_writable = true;
-    if ((fds[1].revents & broken) && !p->owner_hung_up) {
-        p->owner_hung_up = true;
-        start_leaving(p);
+    /* What a broken socket still has to say, reading and writing it will tell. */
+    if ((fds[1].revents & broken) && p->kind != DATA_SOCKET && !p->owner_hung_up) {
+        hang_up(p);
         if (!p->peer_end_told)
             stop_delivering(p);
     }
@@ -647,17 +746,18 @@ pump_ready(struct pump *p, const struct pollfd fds[PUMP_POLLFDS])
 /* --- what the manager says ------------------------------------------------------------------ */
 
 void
-pump_data(struct pump *p, int data)
+pump_data(struct pump *p, int data, enum data_kind kind)
 {
     fd_close(&p->data);
     p->data = data;
+    p->kind = kind;
     p->delivered = false;
 }
 
 void
 pump_delivered(struct pump *p)
 {
-    p->delivered = p->data >= 0;
+    p->delivered = p->data >= 0 || p->kind == DATA_ECHO;
 }
 
 void
@@ -739,6 +839,6 @@ pump_close(struct pump *p, uint32_t request, uint32_t linger_ms)
     p->close_request = request;
     p->linger_ms = linger_ms;
     p->discard = true;
-    start_leaving(p);
+    p->stall_at_ms = clock_now_ms() + CLOSE_STALL_MS;
     end_owner(p);
 }

@@ -8,7 +8,9 @@
  * TCP tells the one who sends.
  *
  * The owner's descriptor carries the bytes themselves (DELIVERY_DESCRIPTOR), or
- * frames of a 4-byte length and so many bytes (DELIVERY_MESSAGES).
+ * frames of a 4-byte length and so many bytes (DELIVERY_MESSAGES).  A service's
+ * backend is an owner too; its socket resets when it is closed, until the peer
+ * has said goodbye and everything before that is delivered.
  */
 #ifndef CORDON_WORKER_PUMP_H
 #define CORDON_WORKER_PUMP_H
@@ -29,7 +31,8 @@ enum { PUMP_POLLFDS = 2 };
 /* How it ended. */
 struct pump_end {
     enum ending how;
-    struct failure failure; /* with ENDING_ALERT, ENDING_TRANSPORT, ENDING_TRUNCATED */
+    struct failure
+        failure;        /* with ENDING_ALERT, ENDING_TRANSPORT, ENDING_TRUNCATED, ENDING_BACKEND */
     uint32_t linger_ms;     /* with ENDING_LOCAL */
 };
 
@@ -41,7 +44,7 @@ MUST_CHECK enum result pump_new(struct pump **out, struct session *session, int 
 void pump_free(struct pump *p);
 
 /* What the manager says; see ipc/messages.def. */
-void pump_data(struct pump *p, int data); /* takes data */
+void pump_data(struct pump *p, int data, enum data_kind kind); /* takes data; -1: DATA_ECHO */
 void pump_delivered(struct pump *p);
 void pump_active(struct pump *p, uint32_t request, uint32_t credit);
 void pump_receive(struct pump *p, uint32_t request, uint32_t length);
@@ -61,6 +64,9 @@ void pump_ready(struct pump *p, const struct pollfd fds[PUMP_POLLFDS]);
 
 /* When to call pump_work at the latest; -1: never. */
 int64_t pump_deadline(const struct pump *p);
+
+/* It is over: a backend need not wait for what the peer still does. */
+void pump_let_go(struct pump *p);
 
 struct post_bytes pump_bytes(const struct pump *p);
 

@@ -449,6 +449,12 @@ session_bye(struct session *s)
     (void)gnutls_bye(s->tls, GNUTLS_SHUT_WR);
 }
 
+void
+session_refuse(struct session *s, uint32_t alert)
+{
+    (void)gnutls_alert_send(s->tls, GNUTLS_AL_FATAL, (gnutls_alert_description_t)alert);
+}
+
 bool
 session_send_alert(struct session *s)
 {

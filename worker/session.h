@@ -64,6 +64,9 @@ void session_bye(struct session *s);
 /* Seals the alert of session_failure(), if it is ours to send.  true: there is one. */
 bool session_send_alert(struct session *s);
 
+/* Seals a fatal alert of ours. */
+void session_refuse(struct session *s, uint32_t alert);
+
 /* Sends what is sealed.  OK: all of it is with the kernel.  WOULD_BLOCK; POSIX. */
 MUST_CHECK enum result session_flush(struct session *s);
 

@@ -313,6 +313,18 @@ end_failed_by(struct worker *w, enum result result)
     end_failed(w, &f);
 }
 
+/* There is nobody behind us for the peer: a fatal alert, so that it takes nothing for a clean end. */
+static _Noreturn void
+end_refused(struct worker *w, uint32_t alert, enum ending how, const struct failure *f)
+{
+    session_refuse(w->session, alert);
+    send_last(w);
+    worker_step(w, EVENT_ALERT_SENT);
+    say_bye(w, how, f);
+    linger(w, w->alert_timeout_ms, true);
+    end(w, how, f);
+}
+
 /* The manager asked for the end before the connection stood. */
 static _Noreturn void
 end_cancelled(struct worker *w)
@@ -481,7 +493,7 @@ send_certificate(struct worker *w, uint32_t request)
 static void
 handle_data(struct worker *w, struct message *m)
 {
-    pump_data(w->pump, message_take_fd(m, 0));
+    pump_data(w->pump, message_take_fd(m, 0), (enum data_kind)m->as.data.kind);
 }
 
 static void
@@ -520,6 +532,10 @@ handle_close(struct worker *w, struct message *m)
 {
     if (m->as.close.reset)
         end_reset(w, m->as.close.request);
+    if (m->as.close.alert != 0) {
+        post_answer(w->mailbox, m->as.close.request, RESULT_OK, moved(w));
+        end_refused(w, m->as.close.alert, ENDING_LOCAL, NULL);
+    }
     pump_close(w->pump, m->as.close.request, m->as.close.linger_ms);
 }
 
@@ -602,6 +618,7 @@ end_relay(struct worker *w, const struct pump_end *over)
 {
     const struct failure *f = &over->failure;
 
+    pump_let_go(w->pump);
     switch (over->how) {
     case ENDING_LOCAL:
         worker_step(w, EVENT_CLOSE_SENT);
@@ -613,6 +630,8 @@ end_relay(struct worker *w, const struct pump_end *over)
         say_bye(w, over->how, NULL);
         linger(w, PEER_LINGER_MS, true);
         break;
+    case ENDING_BACKEND:
+        end_refused(w, GNUTLS_A_INTERNAL_ERROR, over->how, f);
     case ENDING_ALERT:
         if (!f->by_peer) {
             worker_step(w, EVENT_ALERT_SENT);

@@ -1,0 +1,255 @@
+/* Connections that Cordon itself serves: what a backend, a program and the peer see of each other. */
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "tests/harness/connection.h"
+
+namespace {
+
+using namespace harness;
+
+constexpr int ALERT_INTERNAL_ERROR = 80;
+
+/* A plain server of the test's own. */
+class Backend {
+public:
+    Backend() : listener_(harness_listen_tcp(&port_)) {}
+    explicit Backend(const std::string &path) : listener_(socket(AF_UNIX, SOCK_STREAM, 0)) {
+        sockaddr_un address = {};
+        address.sun_family = AF_UNIX;
+        strcpy(address.sun_path, path.c_str());
+        EXPECT_EQ(0, bind(listener_.get(), reinterpret_cast<sockaddr *>(&address), sizeof address));
+        EXPECT_EQ(0, chmod(path.c_str(), 0666));
+        EXPECT_EQ(0, listen(listener_.get(), 16));
+    }
+    uint16_t port() const { return port_; }
+    std::string Address() const { return "127.0.0.1:" + std::to_string(port_); }
+    Fd Accept() {
+        EXPECT_TRUE(harness_wait_fd(listener_.get(), POLLIN, harness_deadline(HARNESS_WAIT_MS)));
+        return Fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    }
+
+private:
+    uint16_t port_ = 0;
+    Fd listener_;
+};
+
+/* What read(2) says at last: 0 for a clean end, else errno. */
+int EndOf(const Fd &fd) {
+    char bytes[4096];
+
+    for (;;) {
+        if (!harness_wait_fd(fd.get(), POLLIN, harness_deadline(HARNESS_WAIT_MS)))
+            return ETIMEDOUT;
+        ssize_t got = recv(fd.get(), bytes, sizeof bytes, 0);
+        if (got <= 0)
+            return got == 0 ? 0 : errno;
+    }
+}
+
+class ServicesTest : public ConnectionTest {
+protected:
+    Listener Serve(const std::string &deliver, const std::string &options = "") {
+        return Listen(client(), Identity("ecdsa") + options, ", \"deliver\": " + deliver);
+    }
+    Listener ServeConnect(const std::string &address, const std::string &more = "") {
+        return Serve("{\"connect\": \"" + address + "\"" + more + "}");
+    }
+    Tls Call(const Listener &listener, harness_tls_options options = {}) {
+        Tls peer(harness_connect_tcp(listener.port), options);
+        EXPECT_TRUE(peer.Handshake()) << harness_tls_error(peer.get());
+        return peer;
+    }
+    std::string OnlyConnection() {
+        std::string conn;
+
+        EXPECT_TRUE(Eventually([&] {
+            Line line = client().Must("cordon.connections", R"({"limit": 1000})");
+            const json_t *row = json_array_get(line.At("result.connections"), 0);
+            const char *state = json_string_value(json_object_get(row, "state"));
+            if (state == nullptr || strcmp(state, "connection") != 0)
+                return false;
+            conn = json_string_value(json_object_get(row, "conn"));
+            return true;
+        }));
+        return conn;
+    }
+    void ExpectAlert(Tls &peer, int alert) {
+        EXPECT_FALSE(peer.ReadEnd());
+        EXPECT_EQ(alert, harness_tls_received_alert(peer.get())) << harness_tls_error(peer.get());
+    }
+};
+
+/* --- connect -------------------------------------------------------------------------------- */
+
+TEST_F(ServicesTest, ABackendHearsThePeerAndIsHeard) {
+    Backend backend;
+    Tls peer = Call(ServeConnect(backend.Address()));
+    Fd plain = backend.Accept();
+
+    ASSERT_TRUE(peer.Write("question"));
+    EXPECT_EQ("question", ReadPlain(plain, 8));
+    ASSERT_TRUE(WritePlain(plain, "answer"));
+    EXPECT_EQ("answer", peer.Read(6));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ(0, EndOf(plain));
+    plain.Reset();
+    EXPECT_TRUE(peer.ReadEnd());
+    peer.Close();
+    EXPECT_TRUE(WaitLog("closed how=close_notify in=8 out=6"));
+}
+
+TEST_F(ServicesTest, AUnixBackendIsServedToo) {
+    std::string path = std::string(harness_tree_folder(tree_)) + "/backend.sock";
+    Backend backend(path);
+    Tls peer = Call(ServeConnect(path));
+    Fd plain = backend.Accept();
+
+    ASSERT_TRUE(peer.Write("question"));
+    EXPECT_EQ("question", ReadPlain(plain, 8));
+    ASSERT_TRUE(WritePlain(plain, "answer"));
+    EXPECT_EQ("answer", peer.Read(6));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ(0, EndOf(plain));
+    plain.Reset();
+    EXPECT_TRUE(peer.ReadEnd());
+    EXPECT_EQ(0, unlink(path.c_str()));
+}
+
+TEST_F(ServicesTest, ThePeersGoodbyeLeavesTheOtherDirectionOpen) {
+    Backend backend;
+    Tls peer = Call(ServeConnect(backend.Address()));
+    Fd plain = backend.Accept();
+
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ(0, EndOf(plain));
+    ASSERT_TRUE(WritePlain(plain, "still here"));
+    EXPECT_EQ("still here", peer.Read(10));
+    plain.Reset();
+    EXPECT_TRUE(peer.ReadEnd());
+}
+
+TEST_F(ServicesTest, TheBackendsEndLeavesTheOtherDirectionOpen) {
+    Backend backend;
+    Tls peer = Call(ServeConnect(backend.Address()));
+    Fd plain = backend.Accept();
+
+    ASSERT_EQ(0, shutdown(plain.get(), SHUT_WR));
+    EXPECT_TRUE(peer.ReadEnd());
+    ASSERT_TRUE(peer.Write("still here"));
+    EXPECT_EQ("still here", ReadPlain(plain, 10));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ(0, EndOf(plain));
+}
+
+TEST_F(ServicesTest, AKilledWorkerResetsTheBackend) {
+    Backend backend;
+    Tls peer = Call(ServeConnect(backend.Address()));
+    Fd plain = backend.Accept();
+
+    ASSERT_TRUE(peer.Write("half"));
+    EXPECT_EQ("half", ReadPlain(plain, 4));
+    KillWorker(OnlyConnection());
+    EXPECT_EQ(ECONNRESET, EndOf(plain));
+    EXPECT_FALSE(peer.ReadEnd());
+}
+
+TEST_F(ServicesTest, ATruncatedStreamResetsTheBackend) {
+    Backend backend;
+    Tls peer = Call(ServeConnect(backend.Address()));
+    Fd plain = backend.Accept();
+
+    ASSERT_TRUE(peer.Write("half"));
+    EXPECT_EQ("half", ReadPlain(plain, 4));
+    peer.Close();
+    EXPECT_EQ(ECONNRESET, EndOf(plain));
+    EXPECT_TRUE(WaitLog("closed how=truncated in=4"));
+}
+
+TEST_F(ServicesTest, ABackendThatResetsIsNoCleanEndForThePeer) {
+    Backend backend;
+    Tls peer = Call(ServeConnect(backend.Address()));
+    Fd plain = backend.Accept();
+    linger now = {1, 0};
+
+    ASSERT_TRUE(WritePlain(plain, "half"));
+    EXPECT_EQ("half", peer.Read(4));
+    ASSERT_EQ(0, setsockopt(plain.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now));
+    plain.Reset();
+    ExpectAlert(peer, ALERT_INTERNAL_ERROR);
+    EXPECT_TRUE(WaitLog("closed how=posix in=0 out=4"));
+}
+
+TEST_F(ServicesTest, ABackendThatIsNotThereIsAnAlertAndAHint) {
+    uint16_t port;
+    Fd(harness_listen_tcp(&port));
+    client().Must("cordon.subscribe", R"({"types": ["connection_closed"]})");
+    Tls peer = Call(ServeConnect("127.0.0.1:" + std::to_string(port)));
+
+    ExpectAlert(peer, ALERT_INTERNAL_ERROR);
+    EXPECT_TRUE(WaitLog("error .*backend cannot be reached listener=l.* backend=\"127.0.0.1:.*"
+                        "error=econnrefused hint=\"nobody listens there"));
+    Line event = client().Event("cordon.event");
+    EXPECT_EQ("posix", event.String("params.reason")) << event.Text();
+    EXPECT_EQ("econnrefused", event.String("params.posix"));
+}
+
+TEST_F(ServicesTest, ABackendThatDoesNotAcceptIsGivenUp) {
+    std::string path = std::string(harness_tree_folder(tree_)) + "/full.sock";
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, path.c_str());
+    Fd full(socket(AF_UNIX, SOCK_STREAM, 0)), filler(socket(AF_UNIX, SOCK_STREAM, 0));
+    auto *where = reinterpret_cast<sockaddr *>(&address);
+    ASSERT_EQ(0, bind(full.get(), where, sizeof address));
+    ASSERT_EQ(0, chmod(path.c_str(), 0666));
+    ASSERT_EQ(0, listen(full.get(), 0));
+    ASSERT_EQ(0, connect(filler.get(), where, sizeof address));
+    Tls peer = Call(ServeConnect(path, ", \"connect_timeout\": 100"));
+
+    ExpectAlert(peer, ALERT_INTERNAL_ERROR);
+    EXPECT_TRUE(WaitLog("error=etimedout"));
+    EXPECT_EQ(0, unlink(path.c_str()));
+}
+
+TEST_F(ServicesTest, APeerThatLeavesWhileTheBackendIsCalledLeavesNothingBehind) {
+    std::string path = std::string(harness_tree_folder(tree_)) + "/full.sock";
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, path.c_str());
+    Fd full(socket(AF_UNIX, SOCK_STREAM, 0)), filler(socket(AF_UNIX, SOCK_STREAM, 0));
+    auto *where = reinterpret_cast<sockaddr *>(&address);
+    ASSERT_EQ(0, bind(full.get(), where, sizeof address));
+    ASSERT_EQ(0, chmod(path.c_str(), 0666));
+    ASSERT_EQ(0, listen(full.get(), 0));
+    ASSERT_EQ(0, connect(filler.get(), where, sizeof address));
+    Tls peer = Call(ServeConnect(path, ", \"connect_timeout\": 600000"));
+
+    peer.Close();
+    EXPECT_TRUE(WaitLog("closed how=truncated"));
+    EXPECT_EQ(0, unlink(path.c_str()));
+}
+
+TEST_F(ServicesTest, ParallelListensKeepToListenersMax) {
+    Restart(R"({"listeners_max": 3})");
+    std::vector<int64_t> ids;
+    size_t made = 0;
+
+    for (int i = 0; i < 8; i++)
+        ids.push_back(
+            client().Request("ssl.listen", R"({"listen": {"address": "127.0.0.1", "port": 0}, )"
+                                           R"("options": {)" +
+                                               Identity("ecdsa") + "}}"));
+    for (int64_t id : ids) {
+        Line line = client().Reply(id);
+        made += line.IsResult() ? 1 : 0;
+        if (!line.IsResult()) {
+            EXPECT_EQ("limit", line.Reason()) << line.Text();
+        }
+    }
+    EXPECT_EQ(3U, made);
+}
+
+} // namespace

@@ -2,15 +2,23 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINE_MAX_SIZE = 1400, TEXT_MAX_SIZE = 1000 };
+#include "ipc/clock.h"
+#include "ipc/log_record.h"
+
+enum { WIRE_MAX = 1000 };
 
 static const char *process_name = "cordon";
 static enum log_level max_level = LOG_INFO;
+static enum log_format line_format;
+static bool to_journal;
 static void (*to_sink)(enum log_level, const char *);
 static void (*to_tap)(enum log_level, const char *, const char *);
 static unsigned long lost;
@@ -22,10 +30,50 @@ static const char *const level_names[] = {
     [LOG_DEBUG] = "debug",
 };
 
+static const char *const format_names[] = {
+    [LOG_TEXT] = "text",
+    [LOG_JSON] = "json",
+};
+
+/* syslog(3)'s, with which the journal keeps a line. */
+static const char *const priorities[] = {
+    [LOG_ERROR] = "<3>",
+    [LOG_WARN] = "<4>",
+    [LOG_INFO] = "<6>",
+    [LOG_DEBUG] = "<7>",
+};
+
+/* $JOURNAL_STREAM names a device and an inode; a stderr that was redirected since is another. */
+static bool
+is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    struct stat is;
+    char here[64];
+
+    if (stream == NULL || fstat(STDERR_FILENO, &is) != 0)
+        return false;
+    snprintf(here, sizeof here, "%ju:%ju", (uintmax_t)is.st_dev, (uintmax_t)is.st_ino);
+    return strcmp(here, stream) == 0;
+}
+
 void
 log_open(const char *process)
 {
     process_name = process;
+    to_journal = is_journal();
+}
+
+void
+log_set_format(enum log_format format)
+{
+    line_format = format;
+}
+
+enum log_format
+log_get_format(void)
+{
+    return line_format;
 }
 
 void
@@ -58,6 +106,24 @@ log_level_name(enum log_level level)
     return (unsigned)level <= LOG_DEBUG ? level_names[level] : "unknown";
 }
 
+const char *
+log_format_name(enum log_format format)
+{
+    return (unsigned)format <= LOG_JSON ? format_names[format] : "unknown";
+}
+
+bool
+log_format_parse(const char *name, enum log_format *format)
+{
+    for (unsigned i = 0; i <= LOG_JSON; i++) {
+        if (strcmp(format_names[i], name) == 0) {
+            *format = (enum log_format)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool
 log_level_parse(const char *name, enum log_level *level)
 {
@@ -87,79 +153,109 @@ write_stderr(const char *line, size_t size)
     return write(STDERR_FILENO, line, size) == (ssize_t)size;
 }
 
-static void
-write_line(enum log_level level, const char *process, const char *text)
+/* A whole line with its end; size has room for both. */
+static size_t
+compose(char *line, size_t size, enum log_level level, const char *process,
+        const struct log_record *r)
 {
-    char line[LINE_MAX_SIZE];
-    int size;
+    char time[CLOCK_UTC_SIZE];
+    size_t used = 0;
 
-    if (lost > 0) {
-        size = snprintf(line, sizeof line, "warn %s log lines were lost count=%lu\n", process_name,
-                        lost);
-        if (!write_stderr(line, (size_t)size)) {
-            lost++;
-            return;
-        }
-        lost = 0;
+    clock_utc_text(time);
+    if (to_journal)
+        used = (size_t)snprintf(line, size, "%s", priorities[level]);
+    if (line_format == LOG_JSON) {
+        log_record_json(r, time, log_level_name(level), process, line + used, size - used - 1);
+    } else {
+        used += (size_t)snprintf(line + used, size - used, "%s%s%s %.40s ", to_journal ? "" : time,
+                                 to_journal ? "" : " ", log_level_name(level), process);
+        log_record_text(r, line + used, size - used - 1);
     }
-    size = snprintf(line, sizeof line, "%s %s %s\n", log_level_name(level), process, text);
-    if (size >= (int)sizeof line) {
-        size = sizeof line - 1;
-        line[size - 1] = '\n';
+    used += strlen(line + used);
+    line[used++] = '\n';
+    return used;
+}
+
+static void format_record(struct log_record *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void
+format_record(struct log_record *r, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    log_record_format(r, format, arguments);
+    va_end(arguments);
+}
+
+static bool
+write_lost(void)
+{
+    struct log_record r;
+    char line[LOG_LINE_MAX];
+
+    format_record(&r, "log lines were lost count=%lu", lost);
+    return write_stderr(line, compose(line, sizeof line, LOG_WARN, process_name, &r));
+}
+
+static void
+write_record(enum log_level level, const char *process, const struct log_record *r)
+{
+    char line[LOG_LINE_MAX];
+
+    if (lost > 0 && !write_lost()) {
+        lost++;
+        return;
     }
-    if (!write_stderr(line, (size_t)size))
+    lost = 0;
+    if (!write_stderr(line, compose(line, sizeof line, level, process, r)))
         lost++;
 }
 
-/* The one door to logs and terminals: what is not printable ASCII, a line break above all, becomes
- * \xHH, whoever said it. */
 static void
-make_printable(char *out, size_t out_size, const char *text)
+tell(enum log_level level, const char *process, const struct log_record *r)
 {
-    size_t at = 0;
+    char text[LOG_LINE_MAX];
 
-    for (; *text != '\0'; text++) {
-        bool is_plain = *text >= 0x20 && *text < 0x7f;
-
-        if (at + (is_plain ? 1 : 4) + 1 > out_size)
-            break;
-        if (is_plain)
-            out[at++] = *text;
-        else
-            at += (size_t)snprintf(out + at, 5, "\\x%02x", (unsigned)(unsigned char)*text);
-    }
-    out[at] = '\0';
+    write_record(level, process, r);
+    if (to_tap == NULL)
+        return;
+    log_record_text(r, text, sizeof text);
+    to_tap(level, process, text);
 }
 
 void
 log_forward(enum log_level level, const char *process, const char *line)
 {
-    char printable[TEXT_MAX_SIZE + 200];
+    struct log_record r;
 
     if (level > max_level)
         return;
-    make_printable(printable, sizeof(printable), line);
-    write_line(level, process, printable);
-    if (to_tap != NULL)
-        to_tap(level, process, printable);
+    log_record_parse(&r, line);
+    tell(level, process, &r);
 }
 
 void
 log_line(enum log_level level, const char *format, ...)
 {
-    char text[TEXT_MAX_SIZE];
+    struct log_record r;
     int error = errno;
     va_list arguments;
 
     if (level > max_level)
         return;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    log_record_format(&r, format, arguments);
     va_end(arguments);
-    if (to_sink != NULL)
+    if (to_sink != NULL) {
+        char text[WIRE_MAX + 1];
+
+        log_record_text(&r, text, sizeof text);
         to_sink(level, text);
-    else
-        log_forward(level, process_name, text);
+    } else {
+        tell(level, process_name, &r);
+    }
     errno = error;
 }
 

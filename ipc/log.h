@@ -1,9 +1,12 @@
 /*
- * Log lines: one event, one line: `info worker conn=c3.7 tls agreed took_ms=41`.
+ * Log lines: one event, one line, as text or as JSON (log_record.h).
+ *
+ *   2026-11-23T14:23:25.123Z info manager conn=c3.7 opened role=server version=tlsv1.3 took_ms=41
  *
  * cordond and the manager write to stderr, without ever waiting: what does not
  * fit is counted, and the count is the next line.  Everybody else sends its
- * lines on its mailbox (mailbox_log_to).
+ * lines on its mailbox (mailbox_log_to).  Where stderr is the journal
+ * (sd-daemon(3), $JOURNAL_STREAM), a line begins with its priority instead of the time.
  */
 #ifndef CORDON_IPC_LOG_H
 #define CORDON_IPC_LOG_H
@@ -15,23 +18,29 @@
 #include "ipc/result.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum log_format { LOG_TEXT, LOG_JSON };
 
-/* process: the second word of each line; borrowed for ever. */
+/* process: whose lines these are; borrowed for ever.  Looks at what stderr is. */
 void log_open(const char *process);
+
+void log_set_format(enum log_format format);
+enum log_format log_get_format(void);
 
 /* Lines above this level are not made. */
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
-/* Where lines go instead of stderr; line has neither level nor process in front. NULL: to stderr. */
+/* Where lines go instead of stderr; line is the text form, without time, level and process.  NULL: to
+ * stderr. */
 void log_set_sink(void (*sink)(enum log_level level, const char *line));
 
 /* Also called with every line written to stderr (subscriptions); NULL: nobody. */
 void log_set_tap(void (*tap)(enum log_level level, const char *process, const char *line));
 
-/* A line that came from another process; process is its second word. */
+/* A line that came from another process, in the text form. */
 void log_forward(enum log_level level, const char *process, const char *line);
 
+/* format: see log_record_format. */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
@@ -45,6 +54,8 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
 
 const char *log_level_name(enum log_level level);
 bool log_level_parse(const char *name, enum log_level *level);
+const char *log_format_name(enum log_format format);
+bool log_format_parse(const char *name, enum log_format *format);
 
 /*
  * Escapes a string from outside for logs, terminals and JSON alike: printable ASCII but " and \

@@ -45,6 +45,7 @@ config_set_defaults(struct config *c)
 {
     for (size_t i = 0; i < NUMBER_KEY_COUNT; i++)
         *number_at(c, &number_keys[i]) = number_keys[i].normal;
+    c->log_format = LOG_TEXT;
     c->admin_group = (gid_t)-1;
     snprintf(c->system_trust_file, sizeof(c->system_trust_file), "%s",
              "/etc/ssl/certs/ca-certificates.crt");
@@ -85,8 +86,9 @@ fail_unknown(struct reading *r, const char *name)
     for (size_t i = 0; i < NUMBER_KEY_COUNT && used < sizeof(list); i++)
         used += (size_t)snprintf(list + used, sizeof(list) - used, "%s, ", number_keys[i].name);
     log_escape(shown, sizeof(shown), name, strlen(name));
-    return fail(r, "there is no key %s; there are %sadmin_group, log_level, system_trust_file",
-                shown, list);
+    return fail(
+        r, "there is no key %s; there are %sadmin_group, log_format, log_level, system_trust_file",
+        shown, list);
 }
 
 static bool
@@ -130,6 +132,14 @@ read_log_level(struct reading *r, const json_t *value)
 }
 
 static bool
+read_log_format(struct reading *r, const json_t *value)
+{
+    if (json_is_string(value) && log_format_parse(json_string_value(value), &r->config.log_format))
+        return true;
+    return fail(r, "log_format must be one of text, json");
+}
+
+static bool
 read_trust_file(struct reading *r, const json_t *value)
 {
     const char *path = json_string_value(value);
@@ -152,6 +162,8 @@ read_key(struct reading *r, const char *name, const json_t *value)
         return read_admin_group(r, value);
     if (strcmp(name, "log_level") == 0)
         return read_log_level(r, value);
+    if (strcmp(name, "log_format") == 0)
+        return read_log_format(r, value);
     if (strcmp(name, "system_trust_file") == 0)
         return read_trust_file(r, value);
     return fail_unknown(r, name);

@@ -52,6 +52,7 @@ struct settings {
     bool is_default_socket;
     const char *log_level;
     bool has_log_level; /* named here, so that the configuration file does not count */
+    bool has_log_format;
     int ready_fd;
 };
 
@@ -64,6 +65,7 @@ static const char usage[] =
     "                     " SOCKET_FOLDER "/" SOCKET_NAME " as root,\n"
     "                     else $XDG_RUNTIME_DIR/cordon/" SOCKET_NAME ")\n"
     "  --log-level LEVEL  error, warn, info (default) or debug; the log goes to stderr\n"
+    "  --log-format FORM  text (default) or json: one object a line\n"
     "  --ready-fd N       write a newline to this descriptor when the control socket listens\n"
     "  --help             print this\n"
     "  --version          print the version\n";
@@ -125,12 +127,24 @@ set_log_level(struct settings *s, const char *text)
 }
 
 static void
+set_log_format(struct settings *s, const char *text)
+{
+    enum log_format format;
+
+    if (!log_format_parse(text, &format))
+        refuse("--log-format: there is no format %s", text);
+    log_set_format(format);
+    s->has_log_format = true;
+}
+
+static void
 parse_arguments(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
         { "config", required_argument, NULL, 'c' },
         { "socket", required_argument, NULL, 's' },
         { "log-level", required_argument, NULL, 'l' },
+        { "log-format", required_argument, NULL, 'f' },
         { "ready-fd", required_argument, NULL, 'r' },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'v' },
@@ -149,6 +163,9 @@ parse_arguments(struct settings *s, int argc, char **argv)
         case 'l':
             set_log_level(s, optarg);
             s->has_log_level = true;
+            break;
+        case 'f':
+            set_log_format(s, optarg);
             break;
         case 'r':
             s->ready_fd = parse_fd(optarg);
@@ -232,9 +249,10 @@ static bool
 is_passed_on(const char *entry)
 {
     static const char *const names[] = {
-        "PATH=",         "LANG=",          "LC_",           "TZ=",     "RES_OPTIONS=",
-        "LOCALDOMAIN=",  "GNUTLS_",        "SSL_CERT_",     "MALLOC_", "GLIBC_TUNABLES=",
-        "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=",
+        "PATH=",         "LANG=",           "LC_",           "TZ=",
+        "RES_OPTIONS=",  "LOCALDOMAIN=",    "GNUTLS_",       "SSL_CERT_",
+        "MALLOC_",       "GLIBC_TUNABLES=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+        "LSAN_OPTIONS=", "JOURNAL_STREAM=",
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -336,8 +354,8 @@ static void
 fill_manager_arguments(struct settings *s, char **arguments)
 {
     static char option_socket[] = "--socket", option_level[] = "--log-level",
-                option_config[] = "--config";
-    static char level[16];
+                option_format[] = "--log-format", option_config[] = "--config";
+    static char level[16], format[16];
     size_t count = 0;
 
     arguments[count++] = option_socket;
@@ -346,6 +364,11 @@ fill_manager_arguments(struct settings *s, char **arguments)
         snprintf(level, sizeof(level), "%s", s->log_level);
         arguments[count++] = option_level;
         arguments[count++] = level;
+    }
+    if (s->has_log_format) {
+        snprintf(format, sizeof(format), "%s", log_format_name(log_get_format()));
+        arguments[count++] = option_format;
+        arguments[count++] = format;
     }
     if (s->config[0] != '\0') {
         arguments[count++] = option_config;
@@ -359,7 +382,7 @@ main(int argc, char **argv)
 {
     static struct settings settings = { .ready_fd = -1 };
     static struct programs programs;
-    char *manager_arguments[7];
+    char *manager_arguments[9];
     sigset_t signals;
 
     log_open("cordond");

@@ -160,15 +160,15 @@ send_pairs(struct loop *l)
 
 /* --- Children ------------------------------------------------------------------------------- */
 
-/* "signal=9 (Killed)" or "exit_status=1". */
-static const char *
-describe_status(int status, char *text, size_t size)
+static void
+log_ended(enum log_level level, const struct child *c, const char *and_now)
 {
-    if (WIFSIGNALED(status))
-        snprintf(text, size, "signal=SIG%s", sigabbrev_np(WTERMSIG(status)));
+    if (WIFSIGNALED(c->status))
+        log_line(level, "%s ended%s pid=%ld signal=SIG%s", program_name(c->kind), and_now,
+                 (long)c->pid, sigabbrev_np(WTERMSIG(c->status)));
     else
-        snprintf(text, size, "exit_status=%d", WEXITSTATUS(status));
-    return text;
+        log_line(level, "%s ended%s pid=%ld exit_status=%d", program_name(c->kind), and_now,
+                 (long)c->pid, WEXITSTATUS(c->status));
 }
 
 static bool
@@ -196,7 +196,6 @@ count_unplanned(struct loop *l, const struct child *c)
 static void
 on_manager_ended(struct loop *l, const struct child *c)
 {
-    char text[64];
     bool is_planned = l->state >= TREE_ENDING;
 
     l->manager = NULL;
@@ -205,8 +204,7 @@ on_manager_ended(struct loop *l, const struct child *c)
     if (!c->was_started)
         log_error("the manager did not start errno=%s", posix_name(c->error));
     else if (!is_planned)
-        log_error("manager ended pid=%ld %s; everything ends", (long)c->pid,
-                  describe_status(c->status, text, sizeof(text)));
+        log_ended(LOG_ERROR, c, ", so everything ends");
     if (is_planned)
         end_the_others(l);
     else
@@ -216,7 +214,6 @@ on_manager_ended(struct loop *l, const struct child *c)
 static void
 on_child_ended(struct loop *l, const struct child *c)
 {
-    char text[64];
     bool is_planned = c->status == 0 || l->state != TREE_RUNNING;
 
     if (c->kind == PROCESS_MANAGER) {
@@ -229,8 +226,7 @@ on_child_ended(struct loop *l, const struct child *c)
             tell_start_failed(l, c);
         return;
     }
-    log_line(is_planned ? LOG_DEBUG : LOG_WARN, "%s ended pid=%ld %s", program_name(c->kind),
-             (long)c->pid, describe_status(c->status, text, sizeof(text)));
+    log_ended(is_planned ? LOG_DEBUG : LOG_WARN, c, "");
     if (!is_planned)
         count_unplanned(l, c);
     tell_ended(l, c);
@@ -316,7 +312,7 @@ handle_ready(struct loop *l, struct message *m)
 
     if (restarts_configure(&l->restarts, ready->restart_intensity, ready->restart_period_s) !=
         RESULT_OK)
-        log_error("no memory for restart_intensity=%u; it stays %u", ready->restart_intensity,
+        log_error("no memory restart_intensity=%u it_stays=%u", ready->restart_intensity,
                   l->restarts.intensity);
     if (l->ready_fd >= 0 && write(l->ready_fd, "\n", 1) != 1)
         log_warn("--ready-fd cannot be written errno=%s", posix_name(errno));
@@ -398,6 +394,14 @@ handle_signal(struct loop *l, struct message *m)
 }
 
 static void
+handle_logging(struct loop *l, struct message *m)
+{
+    (void)l;
+    log_set_level((enum log_level)m->as.logging.level);
+    log_set_format((enum log_format)m->as.logging.format);
+}
+
+static void
 handle_finished(struct loop *l, struct message *m)
 {
     (void)m;
@@ -409,7 +413,7 @@ static void (*const handlers[MESSAGE_TYPE_COUNT])(struct loop *l, struct message
     [MESSAGE_READY] = handle_ready,       [MESSAGE_WANT_PAIRS] = handle_want_pairs,
     [MESSAGE_START] = handle_start,       [MESSAGE_KEEP] = handle_keep,
     [MESSAGE_DROP] = handle_drop,         [MESSAGE_SIGNAL] = handle_signal,
-    [MESSAGE_FINISHED] = handle_finished,
+    [MESSAGE_LOGGING] = handle_logging,   [MESSAGE_FINISHED] = handle_finished,
 };
 
 /* false: there is nothing more, now or ever. */

@@ -63,10 +63,15 @@ handle_channel(struct message *m)
     keeper_channels_bind(&channels, m);
 }
 
+static void
+handle_logging(struct message *m)
+{
+    log_set_level((enum log_level)m->as.logging.level);
+}
+
 static void (*const handlers[MESSAGE_TYPE_COUNT])(struct message *m) = {
-    [MESSAGE_KEY_LOAD] = handle_key_load,
-    [MESSAGE_KEY_DROP] = handle_key_drop,
-    [MESSAGE_CHANNELS] = handle_channels,
+    [MESSAGE_LOGGING] = handle_logging,   [MESSAGE_KEY_LOAD] = handle_key_load,
+    [MESSAGE_KEY_DROP] = handle_key_drop, [MESSAGE_CHANNELS] = handle_channels,
     [MESSAGE_CHANNEL] = handle_channel,
 };
 

@@ -13,6 +13,7 @@
 #include "manager/connections.h"
 #include "manager/contexts.h"
 #include "manager/helpers.h"
+#include "manager/logging.h"
 #include "manager/manager.h"
 #include "manager/map.h"
 #include "manager/tree.h"
@@ -406,6 +407,7 @@ keeper_start(void)
                                               .on_message = on_message,
                                               .on_end = on_end };
     static const struct child_events events = { on_started, on_ended };
+    struct message m;
     int pair[2];
 
     if (mailbox_pair(pair, MESSAGE_MAX_LARGE) != RESULT_OK) {
@@ -415,9 +417,18 @@ keeper_start(void)
     }
     keeper.generation++;
     keeper.channel = channel_open(pair[0], &kind, &keeper);
+    logging_message(&m);
+    channel_send(keeper.channel, &m);
     keeper.child = tree_start(PROCESS_KEEPER, 0, pair[1], &events, &keeper);
     if (keeper.generation > 1)
         contexts_reload_keys();
+}
+
+void
+keys_tell(const struct message *m)
+{
+    if (keeper.channel != NULL)
+        channel_send(keeper.channel, m);
 }
 
 void

@@ -34,6 +34,9 @@ struct key_events {
 /* Starts the keeper. */
 void keys_open(void);
 
+/* To the keeper, if there is one. */
+void keys_tell(const struct message *m);
+
 /* Loads what certfile, keyfile and password of options say; borrows them.  One callback comes, from
  * the loop. */
 struct key_load *key_load(const struct options *options, const struct key_events *events,

@@ -115,12 +115,16 @@ on_boot(void)
 }
 
 static void
-read_arguments(int argc, char **argv, const char **config_path, const char **level)
+read_arguments(int argc, char **argv, const char **config_path, const char **level,
+               const char **format)
 {
+    static const char usage[] = "usage: manager --socket PATH [--config FILE] [--log-level LEVEL] "
+                                "[--log-format FORMAT]";
     static const struct option options[] = {
         { "socket", required_argument, NULL, 's' },
         { "config", required_argument, NULL, 'c' },
         { "log-level", required_argument, NULL, 'l' },
+        { "log-format", required_argument, NULL, 'f' },
         { NULL, 0, NULL, 0 },
     };
     int option;
@@ -132,11 +136,13 @@ read_arguments(int argc, char **argv, const char **config_path, const char **lev
             *config_path = optarg;
         else if (option == 'l')
             *level = optarg;
+        else if (option == 'f')
+            *format = optarg;
         else
-            give_up("usage: manager --socket PATH [--config FILE] [--log-level LEVEL]");
+            give_up(usage);
     }
     if (optind < argc || !socket_path)
-        give_up("usage: manager --socket PATH [--config FILE] [--log-level LEVEL]");
+        give_up(usage);
 }
 
 /*
@@ -156,7 +162,7 @@ fit_connections_to_descriptors(void)
         room = (files.rlim_cur - DESCRIPTORS_RESERVED) / 3;
     if (config.connections_max <= room)
         return;
-    log_info("connections_max=%u, as many as descriptors allow (RLIMIT_NOFILE %llu)",
+    log_info("connections are limited by descriptors connections_max=%u rlimit_nofile=%llu",
              (unsigned)room, (unsigned long long)files.rlim_cur);
     config.connections_max = (uint32_t)room;
 }
@@ -165,11 +171,11 @@ static void
 read_config(int argc, char **argv)
 {
     const char *path = NULL;
-    const char *level_name = NULL;
+    const char *level_name = NULL, *format_name = NULL;
     enum log_level level = LOG_INFO;
     char why[1024];
 
-    read_arguments(argc, argv, &path, &level_name);
+    read_arguments(argc, argv, &path, &level_name, &format_name);
     config_set_defaults(&config);
     if (!config_read(&config, &level, path ? path : CONFIG_DEFAULT_FILE, path == NULL, why,
                      sizeof(why)))
@@ -177,7 +183,10 @@ read_config(int argc, char **argv)
     /* The command line is nearer than the file. */
     if (level_name && !log_level_parse(level_name, &level))
         give_up("--log-level must be one of error, warn, info, debug");
+    if (format_name && !log_format_parse(format_name, &config.log_format))
+        give_up("--log-format must be one of text, json");
     log_set_level(level);
+    log_set_format(config.log_format);
     fit_connections_to_descriptors();
 }
 

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
+#include "ipc/log.h"
 #include "ipc/result.h"
 #include "manager/client.h"
 
@@ -28,6 +29,7 @@ struct config {
     uint32_t clients_max;        /* 4096 */
     uint32_t requests_max;       /* open ones of one client: 1024 */
     uint32_t contexts_max;       /* 4096 */
+    enum log_format log_format;  /* text */
     gid_t admin_group;           /* (gid_t)-1: none */
     char system_trust_file[256]; /* /etc/ssl/certs/ca-certificates.crt */
 };

@@ -10,6 +10,7 @@
 #include "ipc/suites.h"
 #include "manager/control.h"
 #include "manager/description.h"
+#include "manager/logging.h"
 #include "manager/manager.h"
 #include "manager/methods.h"
 
@@ -118,7 +119,7 @@ method_log_level(struct request *r)
     enum log_level level;
 
     if (name && log_level_parse(name, &level)) {
-        log_set_level(level);
+        logging_set(level, log_get_format());
         log_info("client=%s log_level=%s", client_handle(request_client(r)), name);
     }
     request_reply(r, json_pack("{s:s}", "level", log_level_name(log_get_level())));

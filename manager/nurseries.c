@@ -13,6 +13,7 @@
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "manager/channel.h"
+#include "manager/logging.h"
 #include "manager/manager.h"
 #include "manager/map.h"
 #include "manager/tree.h"
@@ -521,6 +522,7 @@ nursery_start(void)
                                               .on_end = on_end };
     static const struct child_events events = { on_started, on_ended };
     struct nursery *n = calloc(1, sizeof(*n));
+    struct message m;
     int pair[2];
 
     assert(n != NULL);
@@ -536,6 +538,8 @@ nursery_start(void)
     TAILQ_INIT(&n->workers);
     TAILQ_INSERT_TAIL(&nurseries, n, entry);
     n->channel = channel_open(pair[0], &kind, n);
+    logging_message(&m);
+    channel_send(n->channel, &m);
     n->child = tree_start(PROCESS_NURSERY, n->generation, pair[1], &events, n);
 }
 
@@ -693,6 +697,18 @@ on_tick(uv_timer_t *timer)
     }
     if (usable() != NULL && current->forks > 0 && now - current->since_ms > AGE_MAX_MS)
         nursery_retire(current, "10 minutes");
+}
+
+void
+nurseries_tell(const struct message *m)
+{
+    struct nursery *n;
+
+    TAILQ_FOREACH(n, &nurseries, entry)
+    {
+        if (n->state <= NURSERY_READY)
+            channel_send(n->channel, m);
+    }
 }
 
 void

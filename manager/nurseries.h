@@ -40,6 +40,9 @@ struct worker_events {
 /* Starts the first two. */
 void nurseries_open(void);
 
+/* To all that fork, or will. */
+void nurseries_tell(const struct message *m);
+
 /* Calls on_nursery, at once if it can. */
 void nurseries_want(struct spawn_want *want);
 void nurseries_want_forget(struct spawn_want *want); /* fine if it does not wait */

@@ -11,6 +11,7 @@
 #include "ipc/process.h"
 #include "manager/channel.h"
 #include "manager/ledger.h"
+#include "manager/logging.h"
 #include "manager/manager.h"
 #include "manager/map.h"
 #include "manager/nurseries.h"
@@ -119,6 +120,13 @@ handle_pairs(struct message *m)
 }
 
 /* --- copies --- */
+
+void
+tree_tell(const struct message *m)
+{
+    if (cordond != NULL)
+        channel_send(cordond, m);
+}
 
 void
 tree_keep(uint32_t kind, uint64_t number, int fd)
@@ -344,12 +352,15 @@ tree_open(void (*on_boot)(void), void (*on_terminate)(void))
                                               .on_message = on_message,
                                               .on_end = on_end };
     int status = uv_timer_init(manager_loop, &drop_timer);
+    struct message m;
 
     assert(status == 0);
     uv_unref((uv_handle_t *)&drop_timer);
     boot_cb = on_boot;
     terminate_cb = on_terminate;
     cordond = channel_open(PROCESS_MAILBOX, &kind, &cordond);
+    logging_message(&m);
+    channel_send(cordond, &m);
 }
 
 void

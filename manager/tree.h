@@ -54,4 +54,7 @@ void child_forget(struct child *c);
 /* Borrows pidfd. */
 void tree_signal(int pidfd, int number);
 
+/* To cordond, once its channel is open. */
+void tree_tell(const struct message *m);
+
 #endif

@@ -325,7 +325,16 @@ handle_retire(struct nursery *n, struct message *m)
     _exit(0);
 }
 
+/* Of the workers to come, too. */
+static void
+handle_logging(struct nursery *n, struct message *m)
+{
+    (void)n;
+    log_set_level((enum log_level)m->as.logging.level);
+}
+
 static void (*const handlers[MESSAGE_TYPE_COUNT])(struct nursery *, struct message *) = {
+    [MESSAGE_LOGGING] = handle_logging,
     [MESSAGE_CONTEXT] = handle_context,
     [MESSAGE_CONTEXT_DROP] = handle_context_drop,
     [MESSAGE_SPAWN] = handle_spawn,

@@ -15,7 +15,8 @@ post_send(int mailbox, const struct message *m)
         return;
     if (result == RESULT_CHANNEL_CLOSED)
         _exit(WORKER_EXIT_ORPHANED);
-    log_error("message=%s could not be sent reason=%s", message_name(m->type), result_name(result));
+    log_error("a message could not be sent type=%s reason=%s", message_name(m->type),
+              result_name(result));
     _exit(WORKER_EXIT_PROTOCOL);
 }
 

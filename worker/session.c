@@ -111,7 +111,7 @@ on_server_hello(struct session *s, const gnutls_datum_t *message)
     uint16_t suite = hello_chosen_suite(message);
 
     if (!credentials_allow(s->credentials, suite)) {
-        log_debug("conn=%s suite=0x%04x is not one of those named", s->options.handle,
+        log_debug("conn=%s the suite is not one of those named suite=0x%04x", s->options.handle,
                   (unsigned)suite);
         s->suite_refused = true;
         return GNUTLS_E_NO_CIPHER_SUITES;

@@ -570,7 +570,8 @@ handle(struct worker *w, struct message *m)
     if (handlers[m->type] != NULL)
         handlers[m->type](w, m);
     else
-        log_warn("conn=%s message=%s is not expected now", w->start->handle, message_name(m->type));
+        log_warn("conn=%s a message is not expected now type=%s", w->start->handle,
+                 message_name(m->type));
     message_fini(m);
 }
 

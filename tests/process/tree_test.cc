@@ -101,7 +101,7 @@ TEST_F(TreeProcessTest, SigtermStopsItWithStatusZero) {
     tree_ends_itself_ = true;
     ASSERT_TRUE(harness_tree_signal(tree_, harness_tree_pid(tree_), SIGTERM));
     EXPECT_EQ(0, ExitStatus());
-    EXPECT_TRUE(WaitLog("^info cordond stopped exit_status=0", 0, 0));
+    EXPECT_TRUE(WaitLog("Z info cordond stopped exit_status=0", 0, 0));
     EXPECT_NE(0, access(harness_tree_socket(tree_), F_OK)) << "the control socket is still there";
 }
 
@@ -131,7 +131,9 @@ TEST_F(TreeProcessTest, SigkillOfTheManagerEndsEverythingWithAnErrorLine) {
     tree_ends_itself_ = true;
     Kill("cordon manager");
     EXPECT_EQ(1, ExitStatus());
-    EXPECT_TRUE(WaitLog("^error cordond manager ended pid=[0-9]+ signal=SIGKILL", 0, 0));
+    EXPECT_TRUE(WaitLog("Z error cordond manager ended, so everything ends pid=[0-9]+ "
+                        "signal=SIGKILL",
+                        0, 0));
 }
 
 TEST_F(TreeProcessTest, TheKeeperIsStartedAnew) {
@@ -174,7 +176,7 @@ TEST_F(TreeProcessTest, TooManyUnplannedEndsSlowTheNextStartsWithAnErrorLine) {
         EXPECT_TRUE(WaitLog("cordond keeper ended", from));
         EXPECT_TRUE(WaitLog("cordond keeper started", from));
     }
-    EXPECT_TRUE(WaitLog("^error cordond keeper and nursery end too often intensity=1 period_s=600 "
+    EXPECT_TRUE(WaitLog("Z error cordond keeper and nursery end too often intensity=1 period_s=600 "
                         "next_start_in_ms=1000",
                         0, 0));
 }

@@ -45,7 +45,7 @@ TEST_F(ConfigTest, AnEmptyObjectChangesNothing) {
 TEST_F(ConfigTest, EveryKeyIsRead) {
     ASSERT_TRUE(Parse(R"({"alert_timeout":1,"restart_intensity":2,"restart_period":3,
         "connections_max":4,"listeners_max":5,"clients_max":6,"requests_max":7,"contexts_max":8,
-        "log_level":"debug","admin_group":10,"system_trust_file":"/t"})"))
+        "log_level":"debug","log_format":"json","admin_group":10,"system_trust_file":"/t"})"))
         << why_;
     EXPECT_EQ(1U, c_.alert_timeout_ms);
     EXPECT_EQ(2U, c_.restart_intensity);
@@ -57,6 +57,7 @@ TEST_F(ConfigTest, EveryKeyIsRead) {
     EXPECT_EQ(8U, c_.contexts_max);
     EXPECT_EQ(10U, c_.admin_group);
     EXPECT_EQ(LOG_DEBUG, level_);
+    EXPECT_EQ(LOG_JSON, c_.log_format);
     EXPECT_STREQ("/t", c_.system_trust_file);
 }
 
@@ -88,7 +89,7 @@ TEST_P(WrongConfigTest, NamesFileKeyAndWhatIsAllowed) {
 const Wrong kWrong[] = {
     {"Unknown", R"({"conections_max":1})",
      "there is no key conections_max; there are alert_timeout"},
-    {"UnknownListsAll", R"({"x":1})", "admin_group, log_level, system_trust_file"},
+    {"UnknownListsAll", R"({"x":1})", "admin_group, log_format, log_level, system_trust_file"},
     {"NotJson", "alert_timeout = 5", "not one JSON object: not an object, at byte 0"},
     {"Empty", "", "not one JSON object"},
     {"Array", "[]", "not one JSON object"},
@@ -99,6 +100,7 @@ const Wrong kWrong[] = {
     {"Null", R"({"alert_timeout":null})", "alert_timeout must be an integer"},
     {"Level", R"({"log_level":"loud"})", "log_level must be one of error, warn, info, debug"},
     {"LevelNumber", R"({"log_level":3})", "log_level must be one of"},
+    {"Format", R"({"log_format":"xml"})", "log_format must be one of text, json"},
     {"Group", R"({"admin_group":"no such group"})", "admin_group: there is no group"},
     {"GroupNegative", R"({"admin_group":-1})", "admin_group must be the name"},
     {"GroupNobody", R"({"admin_group":4294967295})", "admin_group must be the name"},

@@ -409,12 +409,15 @@ protected:
     static std::string KindOf(const process &p) {
         return Census::KindOf(p, strncmp(p.title, "cordon ", strlen("cordon ")) != 0);
     }
-    /* Not a helper, which does its one job and ends. */
-    static bool Stays(const process &p) {
-        static const std::set<std::string> kinds = {"cordond", "cordon manager", "cordon keeper",
+    /* Not a helper, which does its one job and ends, nor a child of cordond that is not yet what it
+     * will be. */
+    bool Stays(const process &p) {
+        static const std::set<std::string> kinds = {"cordon manager", "cordon keeper",
                                                     "cordon nursery", "cordon worker"};
+        std::string kind = KindOf(p);
 
-        return kinds.count(KindOf(p)) == 1 && p.title[0] != '\0';
+        return kind == "cordond" ? p.pid == harness_tree_pid(tree_)
+                                 : kinds.count(kind) == 1 && p.title[0] != '\0';
     }
 
     /* No process but the keeper has any of it, and the log has not. */
@@ -425,7 +428,7 @@ protected:
         EXPECT_TRUE(Eventually([&] {
             found = Living();
             return std::all_of(found.begin(), found.end(),
-                               [](const process &p) { return Stays(p); });
+                               [this](const process &p) { return Stays(p); });
         })) << "a helper does not end";
         for (const process &p : found) {
             std::string kind = KindOf(p);

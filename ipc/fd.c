@@ -113,6 +113,8 @@ fd_send(int socket, const void *bytes, size_t *size, const int *fds, size_t fd_c
     if (sent < 0) {
         if (errno == EAGAIN || errno == ENOBUFS)
             return RESULT_WOULD_BLOCK;
+        if (errno == ETOOMANYREFS)
+            return RESULT_CHANNEL_BUSY;
         if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN)
             return RESULT_CHANNEL_CLOSED;
         return RESULT_CHANNEL_FAILED;

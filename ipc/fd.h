@@ -13,7 +13,10 @@
 
 #include "ipc/result.h"
 
-enum { FD_MAX_RECEIVED = 253 }; /* the kernel's SCM_MAX_FD */
+enum {
+    FD_MAX_RECEIVED = 253, /* the kernel's SCM_MAX_FD */
+    FD_BUSY_RETRY_MS = 20,
+};
 
 /* Closes *fd if it is not -1, and makes it -1. */
 void fd_close(int *fd);
@@ -28,7 +31,9 @@ MUST_CHECK enum result fd_receive(int socket, void *bytes, size_t *size, int *fd
                                   int flags);
 
 /* sendmsg(2) with descriptors, MSG_NOSIGNAL; *size is what was taken.  Borrows fds.
- * WOULD_BLOCK, CHANNEL_CLOSED (EPIPE, ECONNRESET), CHANNEL_FAILED (errno). */
+ * WOULD_BLOCK, CHANNEL_CLOSED (EPIPE, ECONNRESET), CHANNEL_FAILED (errno).  CHANNEL_BUSY: processes of
+ * our uid have sent more descriptors than RLIMIT_NOFILE that nobody has read yet; poll(2) cannot wait
+ * for that, so try again FD_BUSY_RETRY_MS later. */
 MUST_CHECK enum result fd_send(int socket, const void *bytes, size_t *size, const int *fds,
                                size_t fd_count, int flags);
 

@@ -84,17 +84,33 @@ wait_for(int mailbox, short events, int64_t deadline_ms)
     return count == 0 ? RESULT_TIMEOUT : RESULT_OK;
 }
 
+/* For what has no event. */
+static enum result
+wait_a_little(int64_t deadline_ms)
+{
+    int left_ms = clock_poll_timeout(deadline_ms);
+
+    if (left_ms == 0)
+        return RESULT_TIMEOUT;
+    (void)poll(NULL, 0, left_ms > 0 && left_ms < FD_BUSY_RETRY_MS ? left_ms : FD_BUSY_RETRY_MS);
+    return RESULT_OK;
+}
+
 enum result
 mailbox_send_wait(int mailbox, const struct message *m, int64_t deadline_ms)
 {
-    enum result result;
+    for (;;) {
+        enum result result = mailbox_send(mailbox, m);
 
-    while ((result = mailbox_send(mailbox, m)) == RESULT_WOULD_BLOCK) {
-        result = wait_for(mailbox, POLLOUT, deadline_ms);
+        if (result == RESULT_WOULD_BLOCK)
+            result = wait_for(mailbox, POLLOUT, deadline_ms);
+        else if (result == RESULT_CHANNEL_BUSY)
+            result = wait_a_little(deadline_ms);
+        else
+            return result;
         if (result != RESULT_OK)
             return result;
     }
-    return result;
 }
 
 enum result

@@ -12,7 +12,8 @@
 MUST_CHECK enum result mailbox_pair(int pair[2], size_t message_max);
 
 /*
- * Sends m without waiting; borrows its descriptors.  WOULD_BLOCK: the queue is full.
+ * Sends m without waiting; borrows its descriptors.  WOULD_BLOCK: the queue is full.  CHANNEL_BUSY: see
+ * fd_send.
  * CHANNEL_CLOSED: nobody reads it any more.  CHANNEL_FAILED: errno says why.  The encoded copy is
  * wiped if m has secret fields.
  */

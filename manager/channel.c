@@ -27,12 +27,13 @@ struct waiting {
 
 struct channel {
     uv_poll_t poll;
-    uv_timer_t soon; /* tells of an end that was found while sending */
+    uv_timer_t soon; /* tells of an end that was found while sending; sends again when it is busy */
     int closing;     /* libuv handles that are not yet closed */
     int mailbox;     /* owned */
     const struct channel_kind *kind;
     void *owner;
     bool is_closed, is_ended;
+    bool is_busy; /* no descriptor can be sent for a moment: see fd_send */
     enum result end;
     const char *why;
     STAILQ_HEAD(, waiting) queue;
@@ -56,7 +57,7 @@ waiting_free(struct waiting *w)
 static void
 channel_poll(struct channel *c)
 {
-    int events = UV_READABLE | (STAILQ_EMPTY(&c->queue) ? 0 : UV_WRITABLE);
+    int events = UV_READABLE | (STAILQ_EMPTY(&c->queue) || c->is_busy ? 0 : UV_WRITABLE);
 
     if (!c->is_ended && !c->is_closed)
         uv_poll_start(&c->poll, events, on_ready);
@@ -103,6 +104,15 @@ channel_read(struct channel *c)
     }
 }
 
+static void on_pause_over(uv_timer_t *timer);
+
+static void
+channel_pause(struct channel *c)
+{
+    c->is_busy = true;
+    uv_timer_start(&c->soon, on_pause_over, FD_BUSY_RETRY_MS, 0);
+}
+
 static void
 channel_flush(struct channel *c)
 {
@@ -112,7 +122,9 @@ channel_flush(struct channel *c)
         enum result result =
             fd_send(c->mailbox, w->bytes, &size, w->fds, w->fd_count, MSG_DONTWAIT);
 
-        if (result == RESULT_WOULD_BLOCK)
+        if (result == RESULT_CHANNEL_BUSY)
+            channel_pause(c);
+        if (result == RESULT_WOULD_BLOCK || result == RESULT_CHANNEL_BUSY)
             break;
         /* A closed one is found when it is read to its end: its last words count. */
         if (result != RESULT_OK && result != RESULT_CHANNEL_CLOSED)
@@ -121,6 +133,16 @@ channel_flush(struct channel *c)
         c->queued--;
         waiting_free(w);
     }
+}
+
+static void
+on_pause_over(uv_timer_t *timer)
+{
+    struct channel *c = timer->data;
+
+    c->is_busy = false;
+    channel_flush(c);
+    channel_poll(c);
 }
 
 static void
@@ -198,6 +220,10 @@ channel_send(struct channel *c, const struct message *m)
     result = RESULT_WOULD_BLOCK;
     if (STAILQ_EMPTY(&c->queue))
         result = fd_send(c->mailbox, bytes, &sent, m->fds, m->fd_count, MSG_DONTWAIT);
+    if (result == RESULT_CHANNEL_BUSY) {
+        channel_pause(c);
+        result = RESULT_WOULD_BLOCK;
+    }
     if (result == RESULT_WOULD_BLOCK && c->queued >= c->kind->queue_max)
         channel_end(c, RESULT_LIMIT, "it does not read its messages");
     else if (result == RESULT_WOULD_BLOCK)

@@ -18,6 +18,7 @@
 #include "ipc/secret.h"
 #include "manager/control.h"
 #include "manager/events.h"
+#include "manager/in_flight.h"
 #include "manager/manager.h"
 
 enum {
@@ -27,7 +28,9 @@ enum {
     BYTES_PER_TURN = 1 << 20, /* then it is the others' turn */
     READS_PER_TURN = 8,
     PROGRESS_MS = 30000,
-    RETRY_MS = 20,
+    RETRY_MIN_MS = 1, /* a client that reads has read by then */
+    RETRY_MAX_MS = 128,
+    LEFT_MS = 1000, /* how often to look for what clients have left unread */
     LINGER_MS = 1000,
     LINGER_READS = 256,
     GROUPS_MAX = 256,
@@ -78,6 +81,9 @@ struct client {
     unsigned handles_open;
     int polled;      /* what poll waits for */
     bool is_blocked; /* the kernel takes nothing more */
+    struct in_flight in_flight;
+    uint64_t retry_ms; /* 0: no descriptor waits for others to be read */
+    uint64_t stalled_ms; /* since when one waits */
     bool is_waking;  /* in the list of those to be flushed */
     TAILQ_ENTRY(client) in_waking;
 
@@ -100,7 +106,7 @@ static LIST_HEAD(, client) buckets[BUCKETS];
 static size_t client_count;
 static uint64_t last_number;
 static uv_prepare_t before_poll;
-static uv_timer_t end_timer;
+static uv_timer_t end_timer, left_timer;
 static void (*on_all_ended)(void);
 
 static void client_gone(struct client *c, const char *why);
@@ -441,12 +447,17 @@ static enum result
 write_some(struct client *c, struct out_line *line)
 {
     size_t size = line->size - line->sent;
-    enum result result =
-        fd_send(c->fd, line->bytes + line->sent, &size, &line->fd, line->fd >= 0, MSG_DONTWAIT);
+    enum result result;
 
+    if (line->fd >= 0 && !in_flight_has_room(&c->in_flight))
+        return RESULT_CHANNEL_BUSY;
+    result =
+        fd_send(c->fd, line->bytes + line->sent, &size, &line->fd, line->fd >= 0, MSG_DONTWAIT);
     if (result != RESULT_OK)
         return result;
     /* The descriptor has gone with the first byte. */
+    if (line->fd >= 0)
+        in_flight_sent(&c->in_flight);
     fd_close(&line->fd);
     line->sent += size;
     c->out_bytes -= size;
@@ -465,11 +476,30 @@ on_no_progress(uv_timer_t *timer)
     client_gone(c, "it does not read");
 }
 
-/* The sender's descriptors in flight are at their limit: the kernel says no more than that. */
 static void
 on_retry(uv_timer_t *timer)
 {
-    client_wake(timer->data);
+    struct client *c = timer->data;
+
+    c->retry_ms = c->retry_ms < RETRY_MAX_MS ? 2 * c->retry_ms : RETRY_MAX_MS;
+    client_wake(c);
+}
+
+/* Nothing tells when descriptors were read; who leaves them unread is asked less and less often. */
+static void
+retry_later(struct client *c, bool has_progress)
+{
+    uint64_t now_ms = uv_now(manager_loop);
+    bool must = c->must_count > 0 || c->state == CLIENT_ENDING;
+
+    if (has_progress || c->retry_ms == 0) {
+        c->stalled_ms = now_ms;
+        c->retry_ms = RETRY_MIN_MS;
+    }
+    if (must && now_ms - c->stalled_ms >= PROGRESS_MS)
+        uv_timer_start(&c->timer, on_no_progress, 0, 0);
+    else
+        uv_timer_start(&c->timer, on_retry, c->retry_ms, 0);
 }
 
 static void
@@ -549,17 +579,17 @@ client_flush(struct client *c)
         has_progress |= result == RESULT_OK;
         budget -= before < budget ? before : budget;
     }
-    if (result == RESULT_CHANNEL_FAILED && errno == ETOOMANYREFS) {
-        uv_timer_start(&c->timer, on_retry, RETRY_MS, 0);
-        return;
-    }
     if (result == RESULT_CHANNEL_CLOSED || result == RESULT_CHANNEL_FAILED) {
         client_gone(c, "hung up");
         return;
     }
     c->is_blocked = result == RESULT_WOULD_BLOCK || budget == 0;
-    if (c->state != CLIENT_LINGERING)
+    if (result == RESULT_CHANNEL_BUSY) {
+        retry_later(c, has_progress);
+    } else if (c->state != CLIENT_LINGERING) {
+        c->retry_ms = 0;
         watch_progress(c, has_progress);
+    }
     tell_drained(c);
     settle(c);
 }
@@ -789,6 +819,14 @@ open_handles(struct client *c)
 }
 
 static void
+on_left_timer(uv_timer_t *timer)
+{
+    in_flight_look();
+    if (in_flight_left() == 0)
+        uv_timer_stop(timer);
+}
+
+static void
 close_handles(struct client *c)
 {
     if (c->handles_open == 2)
@@ -796,7 +834,10 @@ close_handles(struct client *c)
     uv_close((uv_handle_t *)&c->timer, on_handle_closed);
     /* cordond lets go of its copy later; the client's end of file is now. */
     shutdown(c->fd, SHUT_RDWR);
-    fd_close(&c->fd);
+    c->fd = -1;
+    in_flight_leave(&c->in_flight);
+    if (in_flight_left() > 0 && !uv_is_active((uv_handle_t *)&left_timer))
+        uv_timer_start(&left_timer, on_left_timer, LEFT_MS, LEFT_MS);
 }
 
 static int64_t
@@ -837,6 +878,7 @@ client_new(int fd)
         return;
     }
     c->fd = fd;
+    in_flight_init(&c->in_flight, fd);
     c->uid = peer.uid;
     c->pid = peer.pid;
     c->is_in_admin_group = is_in_group(fd, peer.gid, config.admin_group);
@@ -951,6 +993,8 @@ clients_open(void)
     uv_prepare_init(manager_loop, &before_poll);
     uv_prepare_start(&before_poll, on_before_poll);
     uv_timer_init(manager_loop, &end_timer);
+    uv_timer_init(manager_loop, &left_timer);
+    uv_unref((uv_handle_t *)&left_timer);
 }
 
 void

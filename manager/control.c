@@ -13,6 +13,7 @@
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "ipc/secret.h"
+#include "manager/in_flight.h"
 #include "manager/manager.h"
 
 enum {
@@ -118,7 +119,8 @@ accept_one(void)
         }
         return false;
     }
-    if (clients_count() >= config.clients_max) {
+    /* Who is gone and has left descriptors unread still takes its place. */
+    if (clients_count() + in_flight_left() >= config.clients_max) {
         log_warn("a client was turned away clients_max=%u", config.clients_max);
         turn_away(fd, "clients", config.clients_max);
         return true;

@@ -584,6 +584,8 @@ next_deadline(const struct loop *l)
 {
     int64_t at_ms = l->deadline_ms;
 
+    if (l->mailbox >= 0 && l->outbox.retry_ms >= 0 && (at_ms < 0 || l->outbox.retry_ms < at_ms))
+        at_ms = l->outbox.retry_ms;
     for (const struct child *c = l->children; c != NULL; c = c->next) {
         if (c->state == CHILD_WAITING && (at_ms < 0 || c->due_ms < at_ms))
             at_ms = c->due_ms;
@@ -616,7 +618,7 @@ fill_polls(struct loop *l)
     nfds_t count = POLL_FIXED;
     short events = l->outbox.count < OUTBOX_LIMIT ? POLLIN : 0;
 
-    if (!outbox_is_empty(&l->outbox))
+    if (!outbox_is_empty(&l->outbox) && l->outbox.retry_ms < 0)
         events |= POLLOUT;
     l->polls[0] = (struct pollfd){ .fd = l->signals, .events = POLLIN };
     l->polls[1] = (struct pollfd){ .fd = l->mailbox, .events = events };

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "ipc/clock.h"
+#include "ipc/fd.h"
 #include "ipc/mailbox.h"
 
 struct outbox_entry {
@@ -12,7 +14,7 @@ struct outbox_entry {
 void
 outbox_init(struct outbox *o, int mailbox)
 {
-    *o = (struct outbox){ .mailbox = mailbox };
+    *o = (struct outbox){ .mailbox = mailbox, .retry_ms = -1 };
     o->last = &o->first;
 }
 
@@ -53,13 +55,26 @@ append(struct outbox *o, struct message *m)
     return RESULT_OK;
 }
 
+/* WOULD_BLOCK also when it is not the mailbox that has no room. */
+static enum result
+send_now(struct outbox *o, const struct message *m)
+{
+    enum result result = mailbox_send(o->mailbox, m);
+
+    o->retry_ms = -1;
+    if (result != RESULT_CHANNEL_BUSY)
+        return result;
+    o->retry_ms = clock_now_ms() + FD_BUSY_RETRY_MS;
+    return RESULT_WOULD_BLOCK;
+}
+
 enum result
 outbox_send(struct outbox *o, struct message *m)
 {
     enum result result = RESULT_WOULD_BLOCK;
 
     if (o->mailbox >= 0 && o->first == NULL)
-        result = mailbox_send(o->mailbox, m);
+        result = send_now(o, m);
     if (o->mailbox >= 0 && result == RESULT_WOULD_BLOCK)
         return append(o, m);
     message_fini(m);
@@ -70,7 +85,7 @@ enum result
 outbox_flush(struct outbox *o)
 {
     while (o->first != NULL) {
-        enum result result = mailbox_send(o->mailbox, &o->first->message);
+        enum result result = send_now(o, &o->first->message);
 
         if (result == RESULT_WOULD_BLOCK)
             return RESULT_OK;

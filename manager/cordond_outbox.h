@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "ipc/message.h"
 
@@ -15,6 +16,7 @@ struct outbox_entry;
 
 struct outbox {
     int mailbox; /* borrowed; -1: the manager is gone, everything is thrown away */
+    int64_t retry_ms; /* monotonic: not before this; -1: once the mailbox has room */
     struct outbox_entry *first, **last;
     size_t count;
 };
@@ -28,7 +30,7 @@ void outbox_fini(struct outbox *o);
  */
 MUST_CHECK enum result outbox_send(struct outbox *o, struct message *m);
 
-/* The mailbox has room: sends what waits.  CHANNEL_CLOSED, CHANNEL_FAILED (errno). */
+/* The mailbox has room, or it is time to try again: sends what waits.  CHANNEL_CLOSED, CHANNEL_FAILED (errno). */
 MUST_CHECK enum result outbox_flush(struct outbox *o);
 
 bool outbox_is_empty(const struct outbox *o);

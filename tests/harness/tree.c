@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,6 +50,14 @@ become_nobody(void)
            setresuid(UID_NOBODY, UID_NOBODY, UID_NOBODY) == 0;
 }
 
+static bool
+limit_descriptors(unsigned count)
+{
+    const struct rlimit limit = { count, count };
+
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
 static _Noreturn void
 run_cordond(const struct harness_tree *t, const struct harness_tree_options *o, int log, int ready)
 {
@@ -77,6 +86,7 @@ run_cordond(const struct harness_tree *t, const struct harness_tree_options *o, 
     /* A test that is killed takes its tree along. */
     if ((o->passwd != NULL && !enter_namespace(o->passwd)) || (o->as_nobody && !become_nobody()) ||
         dup2(log, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0 || dup2(ready, READY_FD) < 0 ||
+        (o->descriptors > 0 && !limit_descriptors(o->descriptors)) ||
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
         _exit(126);
     execv(program, (char *const *)(uintptr_t)arguments);

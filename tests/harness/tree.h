@@ -21,6 +21,7 @@ struct harness_tree_options {
     const char *log_level; /* NULL: debug */
     bool as_nobody;        /* when the test is root: everything runs as uid 65534 */
     const char *passwd;    /* a file to find as /etc/passwd, in a mount namespace; needs root */
+    unsigned descriptors;  /* RLIMIT_NOFILE; 0: ours */
     bool default_socket;   /* no --socket; as nobody, $XDG_RUNTIME_DIR is the folder */
     bool expect_failure;   /* do not wait for the ready descriptor */
 };

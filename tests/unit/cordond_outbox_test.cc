@@ -11,6 +11,7 @@ extern "C" {
 }
 
 #include "tests/harness/harness.h"
+#include "tests/harness/in_flight.h"
 
 namespace {
 
@@ -90,6 +91,37 @@ TEST_F(OutboxTest, ToAManagerThatIsGoneEverythingIsThrownAway) {
     outbox_.mailbox = -1;
     EXPECT_EQ(RESULT_CHANNEL_CLOSED, Send(2));
     EXPECT_TRUE(outbox_is_empty(&outbox_));
+}
+
+/* The limit is of the uid, so it runs in a process of another one. */
+TEST(OutboxInFlightTest, WithTooManyDescriptorsOnTheirWayItTriesAgainLater) {
+    EXPECT_EQ(0, harness_in_flight_run([] {
+                  struct outbox outbox;
+                  struct message m;
+                  char buffer[MESSAGE_MAX + 1];
+                  int pair[2], filled[2];
+
+                  EXPECT_EQ(RESULT_OK, mailbox_pair(pair, MESSAGE_MAX));
+                  outbox_init(&outbox, pair[0]);
+                  EXPECT_TRUE(harness_in_flight_fill(filled, HARNESS_IN_FLIGHT_MAX + 1));
+                  message_init(&m, MESSAGE_STARTED);
+                  m.fds[m.fd_count++] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+                  EXPECT_EQ(RESULT_OK, outbox_send(&outbox, &m));
+                  EXPECT_EQ(1U, outbox.count);
+                  EXPECT_GE(outbox.retry_ms, 0) << "the mailbox itself has room";
+                  EXPECT_EQ(RESULT_OK, outbox_flush(&outbox));
+                  EXPECT_EQ(1U, outbox.count);
+
+                  fd_close(&filled[0]);
+                  fd_close(&filled[1]);
+                  EXPECT_EQ(RESULT_OK, outbox_flush(&outbox));
+                  EXPECT_TRUE(outbox_is_empty(&outbox));
+                  EXPECT_LT(outbox.retry_ms, 0);
+                  EXPECT_EQ(RESULT_OK, mailbox_receive(pair[1], CORDOND_TO_MANAGER, buffer,
+                                                       MESSAGE_MAX, &m, nullptr));
+                  EXPECT_EQ(1U, m.fd_count);
+                  return HasFailure();
+              }));
 }
 
 } /* namespace */

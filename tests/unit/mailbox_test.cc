@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
@@ -16,6 +17,8 @@ extern "C" {
 #include "ipc/mailbox.h"
 #include "ipc/secret.h"
 }
+
+#include "tests/harness/in_flight.h"
 
 namespace {
 
@@ -269,6 +272,54 @@ TEST(Secret, IsWipedBeforeItIsFreed) {
     EXPECT_FALSE(secret_equal("abc", "abd", 3));
     secret_free(block);
     secret_free(nullptr);
+}
+
+struct message OneDescriptor() {
+    struct message m;
+
+    message_init(&m, MESSAGE_DATA);
+    m.as.data.serial = 1;
+    m.fds[0] = STDERR_FILENO;
+    m.fd_count = 1;
+    return m;
+}
+
+TEST(InFlightTest, TooManyDescriptorsOnTheirWayIsNotAFailureOfTheMailbox) {
+    EXPECT_EQ(0, harness_in_flight_run([] {
+                  struct message m = OneDescriptor();
+                  int pair[2], filled[2];
+
+                  EXPECT_EQ(RESULT_OK, mailbox_pair(pair, MESSAGE_MAX));
+                  EXPECT_TRUE(harness_in_flight_fill(filled, HARNESS_IN_FLIGHT_MAX + 1));
+                  EXPECT_EQ(RESULT_CHANNEL_BUSY, mailbox_send(pair[0], &m));
+                  m.fd_count = 0;
+                  m.type = MESSAGE_DELIVERED;
+                  m.as.delivered.serial = 1;
+                  EXPECT_EQ(RESULT_OK, mailbox_send(pair[0], &m)) << "without a descriptor";
+                  m = OneDescriptor();
+                  fd_close(&filled[1]);
+                  EXPECT_EQ(RESULT_OK, mailbox_send(pair[0], &m)) << "once they are gone";
+                  return HasFailure();
+              }));
+}
+
+TEST(InFlightTest, WaitsForDescriptorsOnTheirWayUntilTheDeadline) {
+    EXPECT_EQ(0, harness_in_flight_run([] {
+                  struct message m = OneDescriptor();
+                  int pair[2], filled[2];
+
+                  EXPECT_EQ(RESULT_OK, mailbox_pair(pair, MESSAGE_MAX));
+                  EXPECT_TRUE(harness_in_flight_fill(filled, HARNESS_IN_FLIGHT_MAX + 1));
+                  EXPECT_EQ(RESULT_TIMEOUT, mailbox_send_wait(pair[0], &m, clock_now_ms() + 50));
+                  pid_t reader = fork();
+                  if (reader == 0)
+                      _exit(0); /* and with it the last copies */
+                  fd_close(&filled[0]);
+                  fd_close(&filled[1]);
+                  EXPECT_EQ(RESULT_OK, mailbox_send_wait(pair[0], &m, clock_now_ms() + 20000));
+                  EXPECT_EQ(reader, waitpid(reader, nullptr, 0));
+                  return HasFailure();
+              }));
 }
 
 } // namespace

@@ -15,9 +15,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../api/python"))
+import cordon                   # noqa: E402
+
 START_S = 30            # a server that does not listen by then fails the run
 STOP_S = 15
 
@@ -140,7 +144,8 @@ def become_subreaper():
 class Server:
     """One row of the table.  Subclasses say how it starts."""
 
-    key_group = "X25519"
+    key_group = "X25519"    # of the key exchange
+    key_group_tls12 = None  # where it is another one
     does_bulk = True        # it can pass bytes on to the backend
     package = None
     about = ""
@@ -353,7 +358,8 @@ class Socat(Server):
 
 class Erlang(Server):
     name = "erlang"
-    about = "a relay in Erlang: two Erlang processes a connection, ssl"
+    about = "a relay in Erlang: ssl; knows no X25519 in TLS 1.2"
+    key_group_tls12 = "P-256"
     backend = True
 
     def launch(self):
@@ -387,11 +393,13 @@ class ErlangEcho(Erlang):
 
 
 class Cordon(Server):
-    """Cordon with an owner program: tests/bench/owner.py, on the other core."""
+    """A service that passes the plaintext on to the backend, as the proxies do."""
 
-    name = "cordon-owner"
-    about = "a forked worker a connection, GnuTLS; the plaintext goes to an owner program"
-    does_bulk = False
+    name = "cordon"
+    about = "a forked worker a connection, GnuTLS; service `connect`"
+
+    def deliver(self):
+        return {"connect": "127.0.0.1:%d" % self.bench.backend_port}
 
     def launch(self):
         run = os.path.join(self.folder, "run")
@@ -404,18 +412,44 @@ class Cordon(Server):
         self.listen()
 
     def listen(self):
+        self.client = cordon.open(self.socket)
+        for name in ("ecdsa", "rsa"):
+            fd = os.open(self.bench.certificate(name), os.O_RDONLY)
+            reply = self.client.call("ssl.listen", {
+                "listen": {"address": "127.0.0.1", "port": 0},
+                "options": {"certfile": {"fd_index": 0}}, "deliver": self.deliver()}, fds=[fd])
+            os.close(fd)
+            self.ports[name] = reply["port"]
+
+    def version(self):
+        return version_of(os.path.join(self.bench.cordon, "bin/cordond"), "--version")
+
+
+class CordonEcho(Cordon):
+    name = "cordon-echo"
+    about = "service `echo`, without a backend"
+    does_bulk = False
+
+    def deliver(self):
+        return {"echo": True}
+
+
+class CordonOwner(Cordon):
+    """The plaintext goes to an owner program: tests/bench/owner.py, on the other core."""
+
+    name = "cordon-owner"
+    about = "the plaintext goes to an owner program in Python, not counted"
+    does_bulk = False
+
+    def listen(self):
         owner = subprocess.Popen(
             ["python3", HERE + "/owner.py", self.socket, self.bench.certificate("ecdsa"),
-             self.bench.certificate("rsa")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            preexec_fn=lambda: os.sched_setaffinity(0, {self.bench.client_core}))
+             self.bench.certificate("rsa")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.processes.append(owner)
         line = owner.stdout.readline()
         if not line:
             raise Failure("owner.py ended:\n" + self.log()[-2000:])
         self.ports = dict(zip(("ecdsa", "rsa"), json.loads(line)))
 
-    def version(self):
-        return version_of(os.path.join(self.bench.cordon, "bin/cordond"), "--version")
 
-
-ROWS = [Cordon, Hitch, Haproxy, Nginx, Stunnel, Socat, Erlang, ErlangEcho]
+ROWS = [Cordon, CordonEcho, CordonOwner, Hitch, Haproxy, Nginx, Stunnel, Socat, Erlang, ErlangEcho]

@@ -21,7 +21,7 @@ listen([Certificate, Port | Backend]) ->
     Options = [{certfile, Certificate}, {keyfile, Certificate}, {ip, {127, 0, 0, 1}}, binary,
                {active, false}, {nodelay, true}, {backlog, 1024}, {reuseaddr, true},
                {versions, ['tlsv1.3', 'tlsv1.2']}, {session_tickets, disabled},
-               {eccs, [x25519, secp256r1]}, {reuse_sessions, false}, {log_level, none}],
+               {reuse_sessions, false}, {log_level, none}],
     {ok, Listener} = ssl:listen(list_to_integer(Port), Options),
     %% Several may accept at once, as in ranch and cowboy.
     [spawn(fun() -> accept(Listener, Backend) end) || _ <- lists:seq(1, 16)].

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <uv.h>
 
+#include "manager/address.h"
 #include "manager/channel.h"
 #include "manager/connection_fsm.h"
 #include "manager/connections.h"
@@ -25,11 +26,6 @@ enum {
 };
 
 struct frames;
-
-struct address {
-    socklen_t size; /* 0: none */
-    struct sockaddr_storage bytes;
-};
 
 /* How it ended, once that is known: an error, or a word for how. */
 struct verdict {
@@ -70,7 +66,7 @@ struct facts {
     bool resumed, verified;
     char *server_name, *alpn; /* owned; NULL */
     size_t alpn_size;
-    char *subject, *issuer, *serial, *sha256, *public_key; /* owned; NULL */
+    char *subject, *common_name, *issuer, *serial, *sha256, *public_key; /* owned; NULL */
     int64_t not_before, not_after;
 };
 
@@ -213,10 +209,6 @@ bool connection_is_closing(const struct connection *c);
 void facts_from(struct facts *facts, const struct message_established *m);
 void facts_fini(struct facts *facts);
 json_t *connection_info(const struct connection *c); /* "info"; gives */
-json_t *address_json(const struct address *a);       /* "socket_address"; gives */
-void address_text(const struct address *a, char *text, size_t size);
-void address_of_peer(int fd, struct address *a);
-void address_of_socket(int fd, struct address *a);
 json_t *connection_row(const struct connection *c);            /* gives */
 const char *connection_state_word(const struct connection *c); /* the reference's */
 json_t *suite_json(uint32_t code);                             /* "cipher_suite"; gives */

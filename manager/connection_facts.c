@@ -1,13 +1,9 @@
 /*
  * What is known of a connection, as clients are told.
  */
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "ipc/log.h"
 #include "ipc/suites.h"
@@ -45,6 +41,7 @@ facts_from(struct facts *facts, const struct message_established *m)
     if (m->alpn.size > 0)
         facts->alpn = escaped(m->alpn.data, m->alpn.size);
     facts->subject = copy_of(m->subject);
+    facts->common_name = copy_of(m->common_name);
     facts->issuer = copy_of(m->issuer);
     facts->serial = copy_of(m->serial);
     facts->sha256 = copy_of(m->sha256);
@@ -59,99 +56,12 @@ facts_fini(struct facts *facts)
     free(facts->server_name);
     free(facts->alpn);
     free(facts->subject);
+    free(facts->common_name);
     free(facts->issuer);
     free(facts->serial);
     free(facts->sha256);
     free(facts->public_key);
     memset(facts, 0, sizeof(*facts));
-}
-
-/* --- addresses --- */
-
-void
-address_of_peer(int fd, struct address *a)
-{
-    a->size = sizeof(a->bytes);
-    if (getpeername(fd, (struct sockaddr *)&a->bytes, &a->size) < 0)
-        a->size = 0;
-}
-
-void
-address_of_socket(int fd, struct address *a)
-{
-    a->size = sizeof(a->bytes);
-    if (getsockname(fd, (struct sockaddr *)&a->bytes, &a->size) < 0)
-        a->size = 0;
-}
-
-/* An IPv4 peer of a dual-stack socket is an IPv4 peer. */
-static uint16_t
-ip_text(const struct address *a, char text[INET6_ADDRSTRLEN])
-{
-    if (a->bytes.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&a->bytes;
-
-        inet_ntop(AF_INET, &in->sin_addr, text, INET6_ADDRSTRLEN);
-        return ntohs(in->sin_port);
-    }
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&a->bytes;
-
-    if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
-        inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], text, INET6_ADDRSTRLEN);
-    else
-        inet_ntop(AF_INET6, &in6->sin6_addr, text, INET6_ADDRSTRLEN);
-    return ntohs(in6->sin6_port);
-}
-
-static void
-path_text(const struct address *a, char *text, size_t size)
-{
-    const struct sockaddr_un *un = (const struct sockaddr_un *)&a->bytes;
-    size_t offset = offsetof(struct sockaddr_un, sun_path);
-    size_t path_size = a->size > offset ? a->size - offset : 0;
-
-    /* A name in the abstract namespace begins with NUL; a path ends with one. */
-    if (path_size > 0 && un->sun_path[0] != '\0')
-        path_size = strnlen(un->sun_path, path_size);
-    log_escape(text, size, un->sun_path, path_size);
-}
-
-static bool
-is_ip(const struct address *a)
-{
-    return a->size > 0 && (a->bytes.ss_family == AF_INET || a->bytes.ss_family == AF_INET6);
-}
-
-json_t *
-address_json(const struct address *a)
-{
-    char text[512];
-
-    if (a->size == 0)
-        return json_null();
-    if (is_ip(a)) {
-        int port = ip_text(a, text);
-
-        return json_pack("{s:s, s:i}", "address", text, "port", port);
-    }
-    path_text(a, text, sizeof(text));
-    return json_pack("{s:s}", "path", text);
-}
-
-void
-address_text(const struct address *a, char *text, size_t size)
-{
-    char ip[INET6_ADDRSTRLEN];
-
-    if (is_ip(a)) {
-        int port = ip_text(a, ip);
-
-        snprintf(text, size, strchr(ip, ':') != NULL ? "[%s]:%d" : "%s:%d", ip, port);
-    } else if (a->size > 0) {
-        path_text(a, text, size);
-    } else {
-        snprintf(text, size, "none");
-    }
 }
 
 /* --- JSON --- */

@@ -7,7 +7,9 @@
 
 #include "ipc/fd.h"
 #include "ipc/log.h"
+#include "ipc/suites.h"
 #include "manager/deliver.h"
+#include "manager/proxy.h"
 
 /* --- a backend that cannot be had ----------------------------------------------------------- */
 
@@ -109,6 +111,49 @@ send_data(struct connection *c, int fd, enum data_kind kind)
     channel_send(c->channel, &m);
 }
 
+static const char *
+version_for_openssl(uint32_t version)
+{
+    switch (version) {
+    case TLS_1_3:
+        return "TLSv1.3";
+    case TLS_1_2:
+        return "TLSv1.2";
+    default:
+        return NULL;
+    }
+}
+
+/* A fresh socket takes the whole header at once. */
+static bool
+send_proxy_header(const struct connection *c, int fd)
+{
+    const struct facts *known = &c->facts;
+    const struct suite *suite = known->suite <= UINT16_MAX ? suite_by_code((uint16_t)known->suite)
+                                                           : NULL;
+    const struct proxy_facts facts = {
+        .source = &c->peername,
+        .destination = &c->sockname,
+        .alpn = known->alpn,
+        .authority = known->server_name,
+        .unique_id = c->handle,
+        .version = version_for_openssl(known->version),
+        .cipher = suite == NULL            ? NULL
+                  : suite->openssl != NULL ? suite->openssl
+                                           : suite->iana,
+        .common_name = known->common_name,
+        .has_certificate = known->peer_certificate > 0,
+        .is_verified = known->verified,
+    };
+    uint8_t header[PROXY_WRITTEN_MAX];
+    size_t size = proxy_write(header, &facts);
+    ssize_t sent = send(fd, header, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (sent >= 0 && (size_t)sent < size)
+        errno = ENOBUFS;
+    return sent == (ssize_t)size;
+}
+
 static void
 on_connected(void *owner, int fd)
 {
@@ -116,6 +161,13 @@ on_connected(void *owner, int fd)
 
     c->dial = NULL;
     arm_socket(fd);
+    if (c->deliver->proxy_header && !send_proxy_header(c, fd)) {
+        int error = errno;
+
+        fd_close(&fd);
+        backend_failed_by(c, error, "send the PROXY header to the backend");
+        return;
+    }
     send_data(c, fd, DATA_SOCKET);
     fd_close(&fd);
     connection_step(c, CONNECTION_EVENT_DELIVERED);
@@ -137,5 +189,9 @@ enum connection_event
 connection_serve(struct connection *c)
 {
     c->is_given = true;
+    if (c->deliver->kind == DELIVER_ECHO) {
+        send_data(c, -1, DATA_ECHO);
+        return CONNECTION_EVENT_DELIVERED;
+    }
     return serve_connect(c);
 }

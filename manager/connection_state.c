@@ -252,8 +252,8 @@ enter_handshaking(struct connection *c)
     m.as.go.alert_timeout_ms = config.alert_timeout_ms;
     m.as.go.server_name = c->options.server_name[0] != '\0' ? c->options.server_name : NULL;
     m.as.go.verify_name = c->options.verify_name[0] != '\0' ? c->options.verify_name : NULL;
-    m.as.go.delivery = c->options.delivery;
-    m.as.go.active = c->options.active ? ACTIVE_ALWAYS : 0;
+    m.as.go.delivery = c->deliver != NULL ? DELIVERY_DESCRIPTOR : c->options.delivery;
+    m.as.go.active = c->options.active || c->deliver != NULL ? ACTIVE_ALWAYS : 0;
     m.as.go.log_alert = c->options.log_alert;
     if (c->already_read >= 0) {
         m.fds[m.fd_count++] = c->already_read;

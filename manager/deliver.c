@@ -85,6 +85,17 @@ read_connect(struct deliver *d, const json_t *json, struct deliver_rights rights
     return RESULT_OK;
 }
 
+/* --- the other kinds ------------------------------------------------------------------------ */
+
+static enum result
+read_echo(struct deliver *d, const json_t *json, struct failure *f)
+{
+    const json_t *value = json_object_get(json, "echo");
+
+    d->kind = DELIVER_ECHO;
+    return json_is_true(value) ? RESULT_OK : wrong(f, "echo", value, "can only be true");
+}
+
 /* --- the whole ----------------------------------------------------------------------------- */
 
 /* What has a meaning for one kind alone. */
@@ -120,7 +131,9 @@ read_kind(struct deliver *d, const json_t *json, struct deliver_rights rights, s
         return wrong(f, "deliver", json, "needs exactly one of connect, exec, echo, client");
     if (json_object_get(json, "connect") != NULL)
         return read_connect(d, json, rights, f);
-    failure_not_supported(f, "deliver", "only connect is there yet", NULL);
+    if (json_object_get(json, "echo") != NULL)
+        return read_echo(d, json, f);
+    failure_not_supported(f, "deliver", "only connect and echo are there yet", NULL);
     return RESULT_NOT_SUPPORTED;
 }
 
@@ -175,6 +188,8 @@ deliver_row(const struct deliver *d)
 
     if (d == NULL)
         return json_null();
+    if (d->kind == DELIVER_ECHO)
+        return json_pack("{s:b}", "echo", 1);
     row = json_pack("{s:s}", "connect", d->target);
     if (d->proxy_header)
         json_object_set_new(row, "proxy_protocol", json_integer(2));

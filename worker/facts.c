@@ -36,6 +36,19 @@ write_name(char *out, size_t size, gnutls_x509_crt_t crt,
     return out;
 }
 
+/* The first one, escaped, cut to size; NULL if there is none. */
+static const char *
+write_common_name(char *out, size_t size, gnutls_x509_crt_t crt)
+{
+    char name[256];
+    size_t name_size = sizeof name;
+
+    if (gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &name_size) < 0)
+        return NULL;
+    log_escape(out, size, name, name_size);
+    return out;
+}
+
 static void
 write_hex(char *out, size_t out_size, const uint8_t *bytes, size_t size)
 {
@@ -102,6 +115,7 @@ fill_certificate(struct facts *facts, struct message_established *e, struct byte
     if (gnutls_x509_crt_import(crt, &datum, GNUTLS_X509_FMT_DER) >= 0) {
         e->subject =
             write_name(facts->subject, sizeof facts->subject, crt, gnutls_x509_crt_get_dn3);
+        e->common_name = write_common_name(facts->common_name, sizeof facts->common_name, crt);
         e->issuer =
             write_name(facts->issuer, sizeof facts->issuer, crt, gnutls_x509_crt_get_issuer_dn3);
         e->serial = write_serial(facts->serial, sizeof facts->serial, crt);

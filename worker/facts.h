@@ -13,6 +13,7 @@
 struct facts {
     char server_name[256];
     char subject[501];
+    char common_name[257];
     char issuer[501];
     char serial[81];
     char sha256[65];

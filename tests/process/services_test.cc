@@ -252,4 +252,117 @@ TEST_F(ServicesTest, ParallelListensKeepToListenersMax) {
     EXPECT_EQ(3U, made);
 }
 
+/* --- the PROXY header ----------------------------------------------------------------------- */
+
+std::string Number(size_t number, size_t size) {
+    std::string bytes;
+
+    while (size-- > 0)
+        bytes += static_cast<char>(number >> (8 * size));
+    return bytes;
+}
+
+std::string Tlv(int type, const std::string &value) {
+    return Number(static_cast<size_t>(type), 1) + Number(value.size(), 2) + value;
+}
+
+uint16_t LocalPort(int fd) {
+    sockaddr_in in = {};
+    socklen_t size = sizeof in;
+
+    EXPECT_EQ(0, getsockname(fd, reinterpret_cast<sockaddr *>(&in), &size));
+    return ntohs(in.sin_port);
+}
+
+/* The whole header for a TCP4 connection on the loopback. */
+std::string Header(uint16_t from, uint16_t to, const std::string &tlvs) {
+    std::string ip = Number(0x7f000001, 4);
+    std::string rest = ip + ip + Number(from, 2) + Number(to, 2) + tlvs;
+
+    return std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11", 14) + Number(rest.size(), 2) + rest;
+}
+
+TEST_F(ServicesTest, TheHeaderSaysWhoThePeerIsAndWhatTlsAgreedOn) {
+    Backend backend;
+    harness_tls_options options = {};
+    options.name = "localhost";
+    options.alpn = "h2";
+    options.identity = "client";
+    options.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-GCM";
+    Listener listener =
+        Serve("{\"connect\": \"" + backend.Address() + "\", \"proxy_protocol\": 2}",
+              R"(, "alpn_preferred_protocols": ["h2"], "verify": "verify_peer", "cacertfile": )" +
+                  CertFile("ca.pem"));
+    Tls peer = Call(listener, options);
+    uint16_t from = LocalPort(harness_tls_fd(peer.get()));
+    ASSERT_TRUE(peer.Write("first byte"));
+    Fd plain = backend.Accept();
+
+    std::string ssl = Number(7, 1) + Number(0, 4) + Tlv(0x21, "TLSv1.2") + Tlv(0x22, "client") +
+                      Tlv(0x23, "ECDHE-ECDSA-AES128-GCM-SHA256");
+    std::string header =
+        Header(from, listener.port,
+               Tlv(1, "h2") + Tlv(2, "localhost") + Tlv(5, OnlyConnection()) + Tlv(0x20, ssl));
+    EXPECT_EQ(header, ReadPlain(plain, header.size()));
+    EXPECT_EQ("first byte", ReadPlain(plain, 10));
+    ASSERT_TRUE(peer.Bye());
+    plain.Reset();
+    EXPECT_TRUE(peer.ReadEnd());
+}
+
+TEST_F(ServicesTest, TheHeaderOfAPeerThatSaysNothingOfItself) {
+    Backend backend;
+    Listener listener = ServeConnect(backend.Address(), ", \"proxy_protocol\": 2");
+    harness_tls_options options = {};
+    options.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM";
+    Tls peer = Call(listener, options);
+    uint16_t from = LocalPort(harness_tls_fd(peer.get()));
+    Fd plain = backend.Accept();
+
+    std::string ssl = Number(1, 1) + Number(1, 4) + Tlv(0x21, "TLSv1.3") +
+                      Tlv(0x23, "TLS_AES_256_GCM_SHA384");
+    std::string header = Header(from, listener.port, Tlv(5, OnlyConnection()) + Tlv(0x20, ssl));
+    EXPECT_EQ(header, ReadPlain(plain, header.size()));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ(0, EndOf(plain));
+    plain.Reset();
+    EXPECT_TRUE(peer.ReadEnd());
+}
+
+/* --- echo ----------------------------------------------------------------------------------- */
+
+TEST_F(ServicesTest, AnEchoComesBackAndSoDoesTheGoodbye) {
+    Tls peer = Call(Serve(R"({"echo": true})"));
+
+    ASSERT_TRUE(peer.Write("hello"));
+    EXPECT_EQ("hello", peer.Read(5));
+    ASSERT_TRUE(peer.Write("again"));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ("again", peer.Read(5));
+    EXPECT_TRUE(peer.ReadEnd());
+    peer.Close();
+    EXPECT_TRUE(WaitLog("closed how=close_notify in=10 out=10"));
+}
+
+/* Nothing is read for as long as nothing is taken; then all of it comes, in order. */
+TEST_F(ServicesTest, AnEchoWaitsForAPeerThatDoesNotRead) {
+    Tls peer = Call(Serve(R"({"echo": true})"));
+    std::string sent, chunk(16000, '\0');
+    bool is_stuck = false;
+
+    while (!is_stuck && sent.size() < (64U << 20)) {
+        for (size_t i = 0; i < chunk.size(); i++)
+            chunk[i] = static_cast<char>((sent.size() + i) * 7 >> 3);
+        size_t size = chunk.size();
+        if (harness_tls_write_step(peer.get(), chunk.data(), &size) == HARNESS_TLS_DONE)
+            sent += chunk.substr(0, size);
+        else
+            is_stuck = !harness_wait_fd(harness_tls_fd(peer.get()), POLLOUT, harness_deadline(500));
+    }
+    ASSERT_TRUE(is_stuck) << "64 MiB were taken";
+    std::string got = peer.Read(sent.size());
+    EXPECT_TRUE(got == sent);
+    peer.Close();
+}
+
 } // namespace

@@ -32,6 +32,13 @@
 
 enum { MAX_SUITES = 256 };
 
+/* Behind the library's version: a static one is as new as the last build. */
+#ifdef CORDON_STATIC
+static const char linked[] = ", linked statically";
+#else
+static const char linked[] = "";
+#endif
+
 struct child {
     pid_t pid;
     uint64_t connection;
@@ -415,7 +422,7 @@ tell_ready(void)
         bytes[2 * i] = (uint8_t)(codes[i] >> 8);
         bytes[2 * i + 1] = (uint8_t)codes[i];
     }
-    snprintf(library, sizeof library, "GnuTLS %s", gnutls_check_version(NULL));
+    snprintf(library, sizeof library, "GnuTLS %s%s", gnutls_check_version(NULL), linked);
     message_init(&m, MESSAGE_NURSERY_READY);
     m.as.nursery_ready.library = library;
     m.as.nursery_ready.versions = library_versions();

@@ -1,6 +1,5 @@
 #include "worker/signer.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,9 +7,6 @@
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "worker/library.h"
-
-typedef int sign_function(gnutls_privkey_t, gnutls_sign_algorithm_t, unsigned,
-                          const gnutls_datum_t *, gnutls_datum_t *);
 
 static struct {
     int channel; /* owned; -1: none */
@@ -126,25 +122,15 @@ ask_keeper(gnutls_sign_algorithm_t algorithm, const gnutls_datum_t *data, gnutls
     return result == RESULT_OK ? receive_signature(signature) : result;
 }
 
-static int
-sign_with_library(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm, unsigned flags,
-                  const gnutls_datum_t *data, gnutls_datum_t *signature)
-{
-    static sign_function *library;
-
-    if (library == NULL)
-        *(void **)&library = dlsym(RTLD_NEXT, "gnutls_privkey_sign_data2");
-    return library != NULL ? library(key, algorithm, flags, data, signature)
-                           : GNUTLS_E_PK_SIGN_FAILED;
-}
-
-__attribute__((visibility("default"))) int
-gnutls_privkey_sign_data2(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm, unsigned flags,
-                          const gnutls_datum_t *data, gnutls_datum_t *signature)
+int
+signer_sign(signer_library_function *library, gnutls_privkey_t key,
+            gnutls_sign_algorithm_t algorithm, unsigned flags, const gnutls_datum_t *data,
+            gnutls_datum_t *signature)
 {
     signer.calls++;
     if (gnutls_privkey_get_type(key) != GNUTLS_PRIVKEY_EXT)
-        return sign_with_library(key, algorithm, flags, data, signature);
+        return library != NULL ? library(key, algorithm, flags, data, signature)
+                               : GNUTLS_E_PK_SIGN_FAILED;
     signer.failure = ask_keeper(algorithm, data, signature);
     if (signer.failure == RESULT_OK)
         return 0;

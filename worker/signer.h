@@ -2,10 +2,11 @@
  * Signatures by a private key that is in another process.
  *
  * GnuTLS' own interface for such keys hands out digests only, and whoever signs
- * a digest does not know what he signs.  So gnutls_privkey_sign_data2, which
- * the library's handshake calls with the whole content, is defined here and
- * found first; scheme and content go to the keeper.  The nursery proves at its
- * start that the library does call it (worker/selftest.h).
+ * a digest does not know what he signs.  So the nursery takes over
+ * gnutls_privkey_sign_data2, which the library's handshake calls with the whole
+ * content (worker/interpose.c); scheme and content go to the keeper.  The
+ * nursery proves at its start that the library does come here
+ * (worker/selftest.h).
  */
 #ifndef CORDON_WORKER_SIGNER_H
 #define CORDON_WORKER_SIGNER_H
@@ -39,10 +40,14 @@ enum result signer_failure(void);
 /* How often GnuTLS came here, with whatever key. */
 unsigned signer_calls(void);
 
-/* GnuTLS calls this.  Keys that are not the keeper's are signed with as ever. */
-int gnutls_privkey_sign_data2(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm,
-                              unsigned flags, const gnutls_datum_t *data,
-                              gnutls_datum_t *signature);
+typedef int signer_library_function(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm,
+                                    unsigned flags, const gnutls_datum_t *data,
+                                    gnutls_datum_t *signature);
+
+/* What GnuTLS gets when it wants a signature.  Keys that are not the keeper's are library's. */
+int signer_sign(signer_library_function *library, gnutls_privkey_t key,
+                gnutls_sign_algorithm_t algorithm, unsigned flags, const gnutls_datum_t *data,
+                gnutls_datum_t *signature);
 
 /*
  * What the keeper is told to sign, out of what GnuTLS wants signed: in TLS 1.3 the transcript hash

@@ -130,7 +130,7 @@ ask_once(const struct arguments *a, const char *method, json_t *params)
     if (status != EXIT_OK)
         return status;
     if (a->is_json)
-        output_json(result, true);
+        output_json(stdout, result, true);
     else
         json_decref(result);
     return EXIT_OK;

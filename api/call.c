@@ -85,7 +85,8 @@ handle_message(const struct arguments *a, json_t *message, bool *is_answered,
 
     if (method) {
         has_ended = !*is_answered && strcmp(method, "restarted") == 0;
-        output_json(json_pack("{s:s, s:O?}", "method", method, "params",
+        output_json(stdout,
+                    json_pack("{s:s, s:O?}", "method", method, "params",
                               json_object_get(message, "params")),
                     true);
         if (has_ended)
@@ -93,7 +94,7 @@ handle_message(const struct arguments *a, json_t *message, bool *is_answered,
                                   "the manager was restarted before it answered");
     } else if (result) {
         has_ended = !holds_a_handle(result);
-        output_json(json_incref(result), a->is_json);
+        output_json(stdout, json_incref(result), a->is_json);
         *status = EXIT_OK;
         *is_answered = true;
     } else {

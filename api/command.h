@@ -45,6 +45,7 @@ struct command {
     const char *doc;       /* lines of the help; "" */
     const char *completes; /* its arguments; NULL */
     size_t arguments_min, arguments_max;
+    bool has_data; /* standard output is for data: what the command itself says goes to stderr */
     const struct option_row *options; /* its own, ended by one without name; NULL */
     enum exit_status (*run)(const struct arguments *a);
 };

@@ -4,6 +4,7 @@
 
 #include "api/ask.h"
 #include "api/output.h"
+#include "api/tls_options.h"
 
 /* clang-format off */
 static const struct option_row options[] = {
@@ -23,21 +24,6 @@ static const struct option_row options[] = {
 static const char *const framing[] = { "subscription", "seq", "time", "type" };
 
 static json_t *
-split_at_commas(const char *text)
-{
-    json_t *parts = json_array();
-
-    for (;;) {
-        size_t size = strcspn(text, ",");
-
-        json_array_append_new(parts, json_stringn(text, size));
-        if (text[size] == '\0')
-            return parts;
-        text += size + 1;
-    }
-}
-
-static json_t *
 what_to_subscribe(const struct arguments *a)
 {
     const char *types = arguments_value(a, "types");
@@ -49,7 +35,7 @@ what_to_subscribe(const struct arguments *a)
             json_array_append_new(conns, json_string(a->given[i].value));
     }
     if (types)
-        json_object_set_new(params, "types", split_at_commas(types));
+        json_object_set_new(params, "types", list_json(types));
     if (json_array_size(conns) > 0)
         json_object_set(params, "conns", conns);
     json_decref(conns);
@@ -125,7 +111,7 @@ follow(const struct arguments *a, struct control *control)
         if (status != EXIT_OK)
             return status;
         if (a->is_json) {
-            output_json(event, true);
+            output_json(stdout, event, true);
         } else {
             print_event(event);
             json_decref(event);
@@ -147,7 +133,7 @@ events(const struct arguments *a)
     status = ask(a, control, "cordon.subscribe", what_to_subscribe(a), NULL, 0, &result);
     if (status == EXIT_OK) {
         if (a->is_json)
-            output_json(result, true);
+            output_json(stdout, result, true);
         else
             json_decref(result);
         status = follow(a, control);

@@ -24,6 +24,15 @@ refuse_file(const struct arguments *a, const char *option, const char *path, int
                                   path, "why", strerror(error), "posix", posix_name(error)));
 }
 
+/* {"file": PATH} is a file whatever the option; text, where the option is a file. */
+static const char *
+path_of(const char *option, const json_t *value)
+{
+    if (json_is_object(value))
+        return json_string_value(json_object_get(value, "file"));
+    return description_is_file(option) ? json_string_value(value) : NULL;
+}
+
 enum exit_status
 files_open(struct files *files, const struct arguments *a, json_t *options)
 {
@@ -33,18 +42,18 @@ files_open(struct files *files, const struct arguments *a, json_t *options)
 
     json_object_foreach_safe(options, next, option, value)
     {
-        const char *path = json_string_value(value);
+        const char *path = path_of(option, value);
         int fd;
 
-        if (!path || !description_is_file(option))
+        if (!path)
             continue;
         if (files->count == FILES_MAX)
             return refuse_file(a, option, path, EMFILE);
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
         if (fd < 0)
             return refuse_file(a, option, path, errno);
-        json_object_set_new(options, option, json_pack("{s:i}", "fd_index", (int)files->count));
-        files->fds[files->count++] = fd;
+        files->fds[files->count] = fd;
+        json_object_set_new(options, option, json_pack("{s:i}", "fd_index", (int)files->count++));
     }
     return EXIT_OK;
 }

@@ -18,8 +18,10 @@ struct files {
     size_t own_from;
 };
 
-/* Opens the files that options name and puts {"fd_index": N} in their place.  Borrows options; NULL
- * is fine. */
+/*
+ * Opens the files that options name, as text where the API knows a file, or as {"file": PATH}, and
+ * puts {"fd_index": N} in their place.  Borrows options; NULL is fine.
+ */
 enum exit_status files_open(struct files *files, const struct arguments *a, json_t *options);
 
 void files_close(struct files *files);

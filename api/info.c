@@ -72,9 +72,9 @@ info(const struct arguments *a)
     if (status == EXIT_OK) {
         status = add_detail(a, control, kind, handle, row);
         if (status == EXIT_OK && a->is_json)
-            output_json(json_incref(row), true);
+            output_json(stdout, json_incref(row), true);
         else if (status == EXIT_OK)
-            output_fields(row, 0);
+            output_fields(stdout, row, 0);
         json_decref(row);
     }
     control_free(control);

@@ -81,7 +81,7 @@ list(const struct arguments *a)
     if (status != EXIT_OK)
         return status;
     if (a->is_json) {
-        output_json(json_pack("{s:O}", kind->list, rows), true);
+        output_json(stdout, json_pack("{s:O}", kind->list, rows), true);
     } else if (arguments_have(a, "quiet")) {
         print_handles(kind, rows);
     } else {

@@ -36,8 +36,14 @@ shown_width(const char *text)
     return width;
 }
 
+FILE *
+output_file(const struct arguments *a)
+{
+    return a->command && a->command->has_data ? stderr : stdout;
+}
+
 void
-output_json(json_t *what, bool is_line)
+output_json(FILE *file, json_t *what, bool is_line)
 {
     char *text = json_dumps(what, JSON_ENSURE_ASCII | (is_line ? JSON_COMPACT : JSON_INDENT(2)));
 
@@ -49,8 +55,8 @@ output_json(json_t *what, bool is_line)
         if (*p == 0x7f)
             *p = '?';
     }
-    puts(text);
-    fflush(stdout);
+    fprintf(file, "%s\n", text);
+    fflush(file);
     free(text);
 }
 
@@ -78,7 +84,7 @@ output_fail(const struct arguments *a, enum exit_status status, const char *reas
     if (!error) /* a path in the message may be no UTF-8 */
         error = json_pack("{s:i,s:s,s:{s:s}}", "code", -32000, "message", reason, "data", "reason",
                           reason);
-    output_json(json_pack("{s:o}", "error", error), true);
+    output_json(output_file(a), json_pack("{s:o}", "error", error), true);
     return status;
 }
 
@@ -89,11 +95,12 @@ output_error(const struct arguments *a, const char *method, json_t *error)
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *hint = json_string_value(json_object_get(data, "hint"));
     const char *reason = json_string_value(json_object_get(data, "reason"));
+    const char *why = json_string_value(json_object_get(data, "why"));
     bool is_tls = reason && strcmp(reason, "tls_alert") == 0;
     char *facts;
 
     if (a->is_json) {
-        output_json(json_pack("{s:o}", "error", error), true);
+        output_json(output_file(a), json_pack("{s:o}", "error", error), true);
         return is_tls ? EXIT_TLS : EXIT_FAILED;
     }
     fputs("cordon: ", stderr);
@@ -101,6 +108,10 @@ output_error(const struct arguments *a, const char *method, json_t *error)
         output_text(stderr, method);
     fputs(method ? ": " : "", stderr);
     output_text(stderr, message ? message : "failed");
+    if (why && message && !strstr(message, why)) {
+        fputs(": ", stderr);
+        output_text(stderr, why);
+    }
     putc('\n', stderr);
     /* Who names a method wants all there is; the sentence is enough for the others. */
     facts = method ? json_dumps(data, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
@@ -229,7 +240,7 @@ member_text(char text[OUTPUT_TEXT], const char *name, const json_t *value)
 }
 
 void
-output_fields(const json_t *object, int indent)
+output_fields(FILE *file, const json_t *object, int indent)
 {
     char text[OUTPUT_TEXT];
     const char *name;
@@ -243,16 +254,16 @@ output_fields(const json_t *object, int indent)
     json_object_foreach ((json_t *)object, name, value) {
         bool is_nested = json_is_object(value) && !address_value(text, value);
 
-        printf("%*s", indent, "");
-        output_text(stdout, name);
+        fprintf(file, "%*s", indent, "");
+        output_text(file, name);
         if (is_nested) {
-            putchar('\n');
-            output_fields(value, indent + 4);
+            putc('\n', file);
+            output_fields(file, value, indent + 4);
             continue;
         }
-        printf("%*s", width - (int)strlen(name) + 2, "");
-        output_text(stdout, member_text(text, name, value));
-        putchar('\n');
+        fprintf(file, "%*s", width - (int)strlen(name) + 2, "");
+        output_text(file, member_text(text, name, value));
+        putc('\n', file);
     }
 }
 

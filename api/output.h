@@ -15,8 +15,11 @@
 /* Printable ASCII stays, everything else becomes \xHH. */
 void output_text(FILE *file, const char *text);
 
+/* Where the command's own words go: standard output, or standard error beside data. */
+FILE *output_file(const struct arguments *a);
+
 /* Takes what; prints it on one line, or over several for people.  Flushes. */
-void output_json(json_t *what, bool is_line);
+void output_json(FILE *file, json_t *what, bool is_line);
 
 /* Prints an error of the command's own.  Gives status.  reason is one of the control API's, or
  * usage, no_manager, truncated. */
@@ -44,7 +47,7 @@ const char *output_age(char text[OUTPUT_TEXT], const json_t *unix_ms);
 const char *output_time(char text[OUTPUT_TEXT], long long unix_ms);
 
 /* An object, a member a line, what is nested below it indented.  Borrows object. */
-void output_fields(const json_t *object, int indent);
+void output_fields(FILE *file, const json_t *object, int indent);
 
 /* --- tables --------------------------------------------------------------------------------- */
 

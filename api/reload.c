@@ -35,7 +35,7 @@ reload(const struct arguments *a)
     if (status != EXIT_OK)
         return status;
     if (a->is_json) {
-        output_json(result, true);
+        output_json(stdout, result, true);
         return EXIT_OK;
     }
     print_counts(json_object_get(result, "reloaded"));

@@ -28,7 +28,7 @@ stop(const struct arguments *a)
     if (status == EXIT_OK) {
         wait_until_gone(control);
         if (a->is_json)
-            output_json(result, true);
+            output_json(stdout, result, true);
         else
             json_decref(result);
     }

@@ -221,7 +221,8 @@ config_read(struct config *c, enum log_level *level, const char *path, bool may_
         return fail(&r, "%s", strerror(errno));
     if (result != RESULT_OK)
         return fail(&r, "%s", result_text(result));
-    is_right = config_parse(c, level, path, (const char *)bytes, size, why, why_size);
+    /* An empty file changes nothing: /dev/null is how to have no configuration. */
+    is_right = size == 0 || config_parse(c, level, path, (const char *)bytes, size, why, why_size);
     secret_free(bytes);
     return is_right;
 }

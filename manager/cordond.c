@@ -8,7 +8,7 @@
  *
  * What it gives up, in this order, and never takes back:
  *
- *   1. descriptors it was started with, but 0 to 2 and --ready-fd
+ *   1. descriptors it was started with, but 0 to 2, --ready-fd and --until-closed
  *   2. core files; being looked into by others of its user (not dumpable); open umask
  *   3. the environment, but for a short list
  *   4. names: users are looked up, programs opened, the socket's folder is made; from here on it
@@ -54,19 +54,22 @@ struct settings {
     bool has_log_level; /* named here, so that the configuration file does not count */
     bool has_log_format;
     int ready_fd;
+    int until_closed;
 };
 
 static const char usage[] =
     "Usage: cordond [OPTION]...\n"
     "Runs Cordon, the TLS connection manager, in the foreground. SIGTERM stops it.\n"
     "\n"
-    "  --config FILE      configuration (default: /etc/cordon/cordon.json, if it is there)\n"
+    "  --config FILE      configuration (default: /etc/cordon/cordon.json, if it is there;\n"
+    "                     /dev/null: none)\n"
     "  --socket PATH      control socket (default: $CORDON_SOCKET;\n"
     "                     " SOCKET_FOLDER "/" SOCKET_NAME " as root,\n"
     "                     else $XDG_RUNTIME_DIR/cordon/" SOCKET_NAME ")\n"
     "  --log-level LEVEL  error, warn, info (default) or debug; the log goes to stderr\n"
     "  --log-format FORM  text (default) or json: one object a line\n"
     "  --ready-fd N       write a newline to this descriptor when the control socket listens\n"
+    "  --until-closed N   stop, as by SIGTERM, when this pipe or socket is closed at its other end\n"
     "  --help             print this\n"
     "  --version          print the version\n";
 
@@ -104,14 +107,14 @@ set_path(char *out, const char *path, const char *option)
 }
 
 static int
-parse_fd(const char *text)
+parse_fd(const char *text, const char *option)
 {
     char *end;
     long number = strtol(text, &end, 10);
 
     if (end == text || *end != '\0' || number < 3 || number > INT_MAX ||
         fcntl((int)number, F_GETFD) < 0)
-        refuse("--ready-fd: %s is not an open descriptor above 2", text);
+        refuse("%s: %s is not an open descriptor above 2", option, text);
     return (int)number;
 }
 
@@ -146,6 +149,7 @@ parse_arguments(struct settings *s, int argc, char **argv)
         { "log-level", required_argument, NULL, 'l' },
         { "log-format", required_argument, NULL, 'f' },
         { "ready-fd", required_argument, NULL, 'r' },
+        { "until-closed", required_argument, NULL, 'u' },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'v' },
         { NULL, 0, NULL, 0 },
@@ -168,7 +172,10 @@ parse_arguments(struct settings *s, int argc, char **argv)
             set_log_format(s, optarg);
             break;
         case 'r':
-            s->ready_fd = parse_fd(optarg);
+            s->ready_fd = parse_fd(optarg, "--ready-fd");
+            break;
+        case 'u':
+            s->until_closed = parse_fd(optarg, "--until-closed");
             break;
         case 'h':
             fputs(usage, stdout);
@@ -242,6 +249,25 @@ limit_ourselves(void)
         return false;
     files.rlim_cur = files.rlim_max;
     return setrlimit(RLIMIT_NOFILE, &files) == 0;
+}
+
+static void
+close_inherited(struct settings *s)
+{
+    int keep[2];
+    size_t count = 0;
+
+    if (s->ready_fd >= 0)
+        keep[count++] = s->ready_fd;
+    if (s->until_closed >= 0 && s->until_closed != s->ready_fd)
+        keep[count++] = s->until_closed;
+    if (count == 2 && keep[0] > keep[1]) {
+        keep[0] = s->until_closed;
+        keep[1] = s->ready_fd;
+    }
+    process_keep_only(keep, count);
+    for (size_t i = 0; i < count; i++)
+        (void)fcntl(keep[i], F_SETFD, FD_CLOEXEC);
 }
 
 /* What a process below us may be told by the environment: above all not SSLKEYLOGFILE. */
@@ -380,7 +406,7 @@ fill_manager_arguments(struct settings *s, char **arguments)
 int
 main(int argc, char **argv)
 {
-    static struct settings settings = { .ready_fd = -1 };
+    static struct settings settings = { .ready_fd = -1, .until_closed = -1 };
     static struct programs programs;
     char *manager_arguments[9];
     sigset_t signals;
@@ -392,9 +418,7 @@ main(int argc, char **argv)
     parse_arguments(&settings, argc, argv);
     choose_socket(&settings);
 
-    process_keep_only(&settings.ready_fd, settings.ready_fd >= 0 ? 1 : 0);
-    if (settings.ready_fd >= 0)
-        (void)fcntl(settings.ready_fd, F_SETFD, FD_CLOEXEC);
+    close_inherited(&settings);
     if (!limit_ourselves()) {
         fprintf(stderr, "cordond: cannot set its own limits: %s\n", strerror(errno));
         return EXIT_FAILURE;
@@ -410,6 +434,8 @@ main(int argc, char **argv)
     block_signals(&signals);
     fill_manager_arguments(&settings, manager_arguments);
     programs.of[PROCESS_MANAGER].arguments = manager_arguments;
-    return loop_run(&(struct loop_setup){
-        .programs = &programs, .signals = &signals, .ready_fd = settings.ready_fd });
+    return loop_run(&(struct loop_setup){ .programs = &programs,
+                                          .signals = &signals,
+                                          .ready_fd = settings.ready_fd,
+                                          .until_closed = settings.until_closed });
 }

@@ -27,7 +27,7 @@ enum {
     STOP_LIMIT_MS = 10000, /* each of: until `finished`, until all are gone, until the killed are */
     HANG_UP_LIMIT_MS = 2000, /* from the manager's closed mailbox to its end */
     OUTBOX_LIMIT = 1000,     /* a manager that does not listen is not listened to */
-    POLL_FIXED = 2,
+    POLL_FIXED = 3,
 };
 
 enum tree_state { TREE_RUNNING, TREE_TERMINATING, TREE_ENDING, TREE_FORCED };
@@ -46,9 +46,10 @@ struct loop {
     bool owes_pairs;     /* asked for, and there was no descriptor left */
     struct restarts restarts;
 
-    int signals;  /* owned: signalfd */
-    int ready_fd; /* owned; -1 once written */
-    int ledger;   /* owned: memfd */
+    int signals;      /* owned: signalfd */
+    int ready_fd;     /* owned; -1 once written */
+    int until_closed; /* owned; -1 once its other end is closed */
+    int ledger;       /* owned: memfd */
 
     struct pollfd *polls; /* owned */
     size_t poll_room;
@@ -508,10 +509,19 @@ on_deadline(struct loop *l)
 }
 
 static void
-on_stop_signal(struct loop *l, int number)
+begin_stop(struct loop *l)
 {
     struct message m;
 
+    l->state = TREE_TERMINATING;
+    l->deadline_ms = clock_now_ms() + STOP_LIMIT_MS;
+    message_init(&m, MESSAGE_TERMINATE);
+    tell_manager(l, &m);
+}
+
+static void
+on_stop_signal(struct loop *l, int number)
+{
     if (l->state == TREE_FORCED)
         return;
     if (l->state != TREE_RUNNING) {
@@ -519,10 +529,23 @@ on_stop_signal(struct loop *l, int number)
         return;
     }
     log_info("stopping signal=SIG%s", sigabbrev_np(number));
-    l->state = TREE_TERMINATING;
-    l->deadline_ms = clock_now_ms() + STOP_LIMIT_MS;
-    message_init(&m, MESSAGE_TERMINATE);
-    tell_manager(l, &m);
+    begin_stop(l);
+}
+
+/* Whatever is written there means nothing. */
+static void
+check_until_closed(struct loop *l, const struct pollfd *poll)
+{
+    char byte;
+
+    if (l->until_closed < 0 || poll->revents == 0 ||
+        (poll->revents & POLLIN && read(l->until_closed, &byte, 1) > 0))
+        return;
+    fd_close(&l->until_closed);
+    if (l->state != TREE_RUNNING)
+        return;
+    log_info("stopping reason=\"whoever started it is gone\"");
+    begin_stop(l);
 }
 
 /* --- Reaping -------------------------------------------------------------------------------- */
@@ -611,7 +634,7 @@ make_room(struct loop *l)
     return true;
 }
 
-/* The two fixed ones first, then one for each child that is starting. */
+/* The fixed ones first, then one for each child that is starting. */
 static nfds_t
 fill_polls(struct loop *l)
 {
@@ -622,6 +645,7 @@ fill_polls(struct loop *l)
         events |= POLLOUT;
     l->polls[0] = (struct pollfd){ .fd = l->signals, .events = POLLIN };
     l->polls[1] = (struct pollfd){ .fd = l->mailbox, .events = events };
+    l->polls[2] = (struct pollfd){ .fd = l->until_closed, .events = POLLIN };
     for (const struct child *c = l->children; c != NULL; c = c->next) {
         if (c->state == CHILD_STARTING)
             l->polls[count++] = (struct pollfd){ .fd = c->report, .events = POLLIN };
@@ -670,6 +694,7 @@ loop_turn(struct loop *l)
     receive_all(l);
     on_reports(l);
     on_signals(l);
+    check_until_closed(l, &l->polls[2]);
     is_empty = reap(l);
     if (l->state == TREE_FORCED)
         descendants_kill_children(); /* whoever lost its parent just now */
@@ -724,6 +749,7 @@ loop_init(struct loop *l, const struct loop_setup *setup)
                         .programs = setup->programs,
                         .mailbox = -1,
                         .ready_fd = setup->ready_fd,
+                        .until_closed = setup->until_closed,
                         .ledger = -1 };
     outbox_init(&l->outbox, -1);
     l->signals = signalfd(-1, setup->signals, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -754,6 +780,7 @@ loop_fini(struct loop *l)
     fd_close(&l->mailbox);
     fd_close(&l->signals);
     fd_close(&l->ready_fd);
+    fd_close(&l->until_closed);
     fd_close(&l->ledger);
     free(l->polls);
 }

@@ -20,6 +20,7 @@ struct loop_setup {
     const struct programs *programs; /* borrowed */
     sigset_t *signals;               /* blocked already: SIGCHLD and those that stop us */
     int ready_fd;                    /* takes; -1: nobody wants to know */
+    int until_closed;                /* takes: its other end closed is a stop signal; -1 */
 };
 
 /* Starts the manager and returns when no process is left: cordond's exit status. */

@@ -127,4 +127,10 @@ TEST_F(ConfigTest, FromAFile) {
     EXPECT_NE(nullptr, strstr(why_, "Is a directory")) << why_;
 }
 
+TEST_F(ConfigTest, AnEmptyFileIsNoConfiguration) {
+    c_.clients_max = 12;
+    EXPECT_TRUE(config_read(&c_, &level_, "/dev/null", false, why_, sizeof(why_))) << why_;
+    EXPECT_EQ(12U, c_.clients_max);
+}
+
 } // namespace

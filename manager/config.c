@@ -30,6 +30,7 @@ static const struct number_key {
     { "clients_max", offsetof(struct config, clients_max), 1, 65536, 4096 },
     { "requests_max", offsetof(struct config, requests_max), 1, 65536, 1024 },
     { "contexts_max", offsetof(struct config, contexts_max), 1, 65536, 4096 },
+    { "ssl_pem_cache_clean", offsetof(struct config, pem_cache_clean_ms), 0, 2147483647, 120000 },
 };
 
 enum { NUMBER_KEY_COUNT = sizeof(number_keys) / sizeof(number_keys[0]) };

@@ -53,6 +53,7 @@ struct context_load {
     int certificates;
     struct trust *trust;
     char *certfile, *keyfile, *cacertfile; /* owned; for errors, and for reloading */
+    struct file_state cacertfile_state;
     bool can_reload;
     struct context *context; /* waits for this one */
     struct failure failure;  /* told from the loop */
@@ -225,9 +226,12 @@ on_load_ready(uv_timer_t *timer)
 {
     struct context_load *l = timer->data;
     struct context *c = context_hold(l->context);
+    struct context_loaded loaded = { .key = l->key != NULL ? key_hold(l->key) : NULL,
+                                     .cacertfile = l->cacertfile_state };
 
     load_free(l);
-    l->events->on_ready(l->owner, c);
+    l->events->on_ready(l->owner, c, &loaded);
+    key_release(loaded.key);
 }
 
 static void
@@ -472,8 +476,7 @@ context_new(struct context_load *l, const uint8_t digest[DIGEST_SIZE])
     c->number = ++last_context;
     memcpy(c->digest, digest, DIGEST_SIZE);
     c->facts = l->facts;
-    c->key = l->key;
-    l->key = NULL;
+    c->key = l->key != NULL ? key_hold(l->key) : NULL;
     c->certificates = l->certificates;
     l->certificates = -1;
     c->trust = l->trust;
@@ -628,7 +631,8 @@ context_load(const struct options *o, struct context *base, bool inherit_certifi
     l->keyfile = copy_of(o->keyfile.path);
     l->cacertfile = copy_of(o->cacertfile.path);
     l->can_reload = o->certfile.path != NULL && o->keyfile.fd < 0 && o->password == NULL &&
-                    o->password_fd < 0;
+                    o->password_fd < 0 && o->password_key == NULL;
+    file_state_of_path(l->cacertfile, &l->cacertfile_state);
     context_facts_from(&l->facts, o);
     if (!load_trust(l, o, base, inherit_trust)) {
         load_fail(l);

@@ -32,9 +32,16 @@ struct context_facts {
 
 struct context_load;
 
+/* What was loaded for a context.  The context itself may be an equal one that came earlier, from other
+ * files or with another password. */
+struct context_loaded {
+    struct key *key;              /* NULL: no certificate */
+    struct file_state cacertfile; /* before it was read; key has the others' */
+};
+
 struct context_events {
-    /* Gives a reference. */
-    void (*on_ready)(void *owner, struct context *context);
+    /* Gives a reference.  Borrows loaded. */
+    void (*on_ready)(void *owner, struct context *context, const struct context_loaded *loaded);
     /* Takes f's content. */
     void (*on_failed)(void *owner, struct failure *f);
 };

@@ -59,7 +59,8 @@ struct settings {
 
 static const char usage[] =
     "Usage: cordond [OPTION]...\n"
-    "Runs Cordon, the TLS connection manager, in the foreground. SIGTERM stops it.\n"
+    "Runs Cordon, the TLS connection manager, in the foreground. SIGTERM stops it,\n"
+    "SIGHUP reads certificates and configuration again.\n"
     "\n"
     "  --config FILE      configuration (default: /etc/cordon/cordon.json, if it is there;\n"
     "                     /dev/null: none)\n"
@@ -370,7 +371,7 @@ block_signals(sigset_t *signals)
     sigaddset(signals, SIGCHLD);
     sigaddset(signals, SIGTERM);
     sigaddset(signals, SIGINT);
-    sigaddset(signals, SIGHUP); /* the terminal is gone */
+    sigaddset(signals, SIGHUP);
     sigprocmask(SIG_BLOCK, signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would reap behind our back */

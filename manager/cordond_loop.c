@@ -548,6 +548,17 @@ check_until_closed(struct loop *l, const struct pollfd *poll)
     begin_stop(l);
 }
 
+static void
+on_reload_signal(struct loop *l)
+{
+    struct message m;
+
+    if (l->state != TREE_RUNNING)
+        return;
+    message_init(&m, MESSAGE_RELOAD);
+    tell_manager(l, &m);
+}
+
 /* --- Reaping -------------------------------------------------------------------------------- */
 
 static struct child *
@@ -595,7 +606,10 @@ on_signals(struct loop *l)
     struct signalfd_siginfo info;
 
     while (read(l->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        if (info.ssi_signo != SIGCHLD)
+        /* From the kernel SIGHUP says that the terminal is gone. */
+        if (info.ssi_signo == SIGHUP && info.ssi_code != SI_KERNEL)
+            on_reload_signal(l);
+        else if (info.ssi_signo != SIGCHLD)
             on_stop_signal(l, (int)info.ssi_signo);
     }
 }

@@ -48,7 +48,14 @@ handle_key_drop(struct message *m)
     if (!kept)
         return;
     keeper_key_free(kept->key);
+    secret_free((void *)kept->password.data);
     free(kept);
+}
+
+static void
+handle_examine(struct message *m)
+{
+    keeper_load_examine(&loads, m);
 }
 
 static void
@@ -71,8 +78,8 @@ handle_logging(struct message *m)
 
 static void (*const handlers[MESSAGE_TYPE_COUNT])(struct message *m) = {
     [MESSAGE_LOGGING] = handle_logging,   [MESSAGE_KEY_LOAD] = handle_key_load,
-    [MESSAGE_KEY_DROP] = handle_key_drop, [MESSAGE_CHANNELS] = handle_channels,
-    [MESSAGE_CHANNEL] = handle_channel,
+    [MESSAGE_KEY_DROP] = handle_key_drop, [MESSAGE_EXAMINE] = handle_examine,
+    [MESSAGE_CHANNELS] = handle_channels, [MESSAGE_CHANNEL] = handle_channel,
 };
 
 /* One message from the manager; false if there was none. */

@@ -22,6 +22,8 @@ struct keeper_channel;
 struct keeper_kept_key {
     struct keeper_node node; /* first; its number is the key's */
     struct keeper_key *key;  /* owned */
+    struct bytes
+        password; /* owned, secret: opens the file, should it be read again; size 0: none */
 };
 
 struct keeper_channels {

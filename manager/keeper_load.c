@@ -14,6 +14,7 @@
 
 #include "ipc/clock.h"
 #include "ipc/fd.h"
+#include "ipc/file_state.h"
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "ipc/secret.h"
@@ -27,6 +28,7 @@ enum {
     DECODER_TIMEOUT_MS = 5000,
     LOADS_MAX = 64,
     NAME_MAX_SHOWN = 200,
+    FILES = 2, /* certfile, keyfile */
 };
 
 /* What key_failed says. */
@@ -53,6 +55,8 @@ struct keeper_load {
     char key_name[NAME_MAX_SHOWN];
     char *certificates; /* owned */
     size_t certificates_size;
+    struct bytes password; /* owned, secret; size 0: none */
+    struct file_state files[FILES];
 };
 
 /* What the files and the password hold, while a load begins. */
@@ -60,8 +64,10 @@ struct material {
     uint8_t *cert_bytes, *key_bytes; /* owned, secret */
     size_t cert_size, key_size;
     uint8_t *password_bytes; /* owned, secret */
-    struct bytes password;   /* in password_bytes or in the message */
+    struct bytes password;   /* in password_bytes, in the message or another key's */
     struct keeper_pem cert_pem, key_pem;
+    struct file_state files[FILES];
+    bool has_paths; /* it can be loaded once more */
 };
 
 static bool __attribute__((format(printf, 4, 5)))
@@ -181,9 +187,10 @@ read_descriptor(const struct source *source, int fd, size_t max, uint8_t **bytes
     }
 }
 
+/* *state: of a file that was named by path, as it was before it was read. */
 static bool
 read_file(const struct keeper_loads *loads, const struct source *source, uint8_t **bytes,
-          size_t *size, struct fault *fault)
+          size_t *size, struct file_state *state, struct fault *fault)
 {
     int opened = -1;
     int fd = source->fd;
@@ -197,6 +204,7 @@ read_file(const struct keeper_loads *loads, const struct source *source, uint8_t
         if (opened < 0)
             return open_failed(loads, source, errno, fault);
         fd = opened;
+        file_state_of_fd(fd, state);
     }
     is_read = check_regular(source, fd, fault) &&
               read_descriptor(source, fd, FILE_MAX, bytes, size, fault);
@@ -226,13 +234,25 @@ trim_newline(struct bytes *password)
         password->size--;
 }
 
+/* What the keeper remembers for this key; size 0 if nothing. */
+static struct bytes
+password_of(const struct keeper_loads *loads, uint64_t number)
+{
+    const struct keeper_kept_key *kept =
+        (const struct keeper_kept_key *)keeper_table_find(loads->keys, number);
+
+    return kept ? kept->password : (struct bytes){ NULL, 0 };
+}
+
 static bool
-read_password(struct message *m, struct material *material, struct fault *fault)
+read_password(const struct keeper_loads *loads, struct message *m, struct material *material,
+              struct fault *fault)
 {
     const struct message_key_load *load = &m->as.key_load;
     struct source source;
 
-    material->password = load->password;
+    material->password = load->has_password_of ? password_of(loads, load->password_of)
+                                               : load->password;
     if (!load->has_password_index)
         return true;
     source_init(&source, "password", NULL, m, true, load->password_index);
@@ -291,7 +311,10 @@ gather(const struct keeper_loads *loads, struct message *m, struct material *mat
     if (load->has_keyfile_index && !is_given(key))
         return fail(fault, "keyfile", EBADF, "%s is missing", key->name);
 
-    if (!read_file(loads, &cert, &material->cert_bytes, &material->cert_size, fault) ||
+    material->has_paths = cert.path && (key->path || !is_given(key));
+
+    if (!read_file(loads, &cert, &material->cert_bytes, &material->cert_size, &material->files[0],
+                   fault) ||
         !split(&cert, material->cert_bytes, material->cert_size, &material->cert_pem, fault))
         return false;
     if (material->cert_pem.certificate_count == 0)
@@ -300,11 +323,13 @@ gather(const struct keeper_loads *loads, struct message *m, struct material *mat
     if (!is_given(key)) {
         *key = cert;
         return check_key_blocks(&cert, &material->cert_pem, fault) &&
-               read_password(m, material, fault);
+               read_password(loads, m, material, fault);
     }
-    return read_file(loads, key, &material->key_bytes, &material->key_size, fault) &&
+    return read_file(loads, key, &material->key_bytes, &material->key_size, &material->files[1],
+                     fault) &&
            split(key, material->key_bytes, material->key_size, &material->key_pem, fault) &&
-           check_key_blocks(key, &material->key_pem, fault) && read_password(m, material, fault);
+           check_key_blocks(key, &material->key_pem, fault) &&
+           read_password(loads, m, material, fault);
 }
 
 static void
@@ -332,9 +357,10 @@ tell_failed(struct keeper_loads *loads, uint64_t request, const struct fault *fa
     keeper_io_tell(loads->io, &m);
 }
 
-/* Takes key, also on failure. */
+/* Takes key, also on failure, and password on success. */
 static enum result
-keep_key(struct keeper_loads *loads, struct keeper_key *key, uint64_t *number)
+keep_key(struct keeper_loads *loads, struct keeper_key *key, struct bytes *password,
+         uint64_t *number)
 {
     struct keeper_kept_key *kept = calloc(1, sizeof *kept);
     enum result result = RESULT_NO_MEMORY;
@@ -349,13 +375,15 @@ keep_key(struct keeper_loads *loads, struct keeper_key *key, uint64_t *number)
         free(kept);
         return result;
     }
+    kept->password = *password;
+    *password = (struct bytes){ NULL, 0 };
     *number = ++loads->last_key;
     return RESULT_OK;
 }
 
 /* Takes key. */
 static bool
-tell_loaded(struct keeper_loads *loads, const struct keeper_load *load, struct keeper_key *key,
+tell_loaded(struct keeper_loads *loads, struct keeper_load *load, struct keeper_key *key,
             struct fault *fault)
 {
     uint8_t public_key[KEEPER_PUBLIC_KEY_MAX];
@@ -377,9 +405,11 @@ tell_loaded(struct keeper_loads *loads, const struct keeper_load *load, struct k
     m.as.key_loaded.bits = keeper_key_bits(key);
     m.as.key_loaded.public_key.data = public_key;
     m.as.key_loaded.public_key.size = size;
+    m.as.key_loaded.files.data = (const uint8_t *)load->files;
+    m.as.key_loaded.files.size = sizeof load->files;
     m.fds[0] = certificates;
     m.fd_count = 1;
-    result = keep_key(loads, key, &m.as.key_loaded.key);
+    result = keep_key(loads, key, &load->password, &m.as.key_loaded.key);
     if (result == RESULT_OK)
         keeper_io_tell(loads->io, &m);
     fd_close(&certificates);
@@ -403,7 +433,23 @@ load_free(struct keeper_loads *loads, struct keeper_load *load)
     }
     keeper_io_close(loads->io, &load->watch);
     free(load->certificates);
+    secret_free((void *)load->password.data);
     free(load);
+}
+
+/* A password is kept only where it is needed once more. */
+static bool
+keep_password(struct keeper_load *load, const struct material *material)
+{
+    size_t size = material->has_paths ? material->password.size : 0;
+    uint8_t *bytes = size > 0 ? malloc(size) : NULL;
+
+    if (size > 0 && !bytes)
+        return false;
+    if (bytes)
+        memcpy(bytes, material->password.data, size);
+    load->password = (struct bytes){ bytes, size };
+    return true;
 }
 
 static enum result
@@ -425,7 +471,7 @@ hand_to_decoder(struct keeper_loads *loads, uint64_t request, int decoder, const
     struct bytes pem = material->key_bytes ? material->key_pem.key : material->cert_pem.key;
     struct keeper_load *load = calloc(1, sizeof *load);
     struct keeper_load **place = &loads->first;
-    enum result result = load ? RESULT_OK : RESULT_NO_MEMORY;
+    enum result result = load && keep_password(load, material) ? RESULT_OK : RESULT_NO_MEMORY;
 
     if (result == RESULT_OK)
         result = send_decode(decoder, pem, material->password);
@@ -436,6 +482,8 @@ hand_to_decoder(struct keeper_loads *loads, uint64_t request, int decoder, const
     }
     if (result != RESULT_OK) {
         fd_close(&decoder);
+        if (load)
+            secret_free((void *)load->password.data);
         free(load);
         return fail(fault, key->option, 0, "%s: the key decoder cannot be asked: %s", key->name,
                     result_text(result));
@@ -447,6 +495,7 @@ hand_to_decoder(struct keeper_loads *loads, uint64_t request, int decoder, const
     load->certificates = material->cert_pem.certificates;
     load->certificates_size = material->cert_pem.certificates_size;
     material->cert_pem.certificates = NULL;
+    memcpy(load->files, material->files, sizeof load->files);
     while (*place)
         place = &(*place)->next;
     *place = load;
@@ -476,9 +525,24 @@ keeper_load_begin(struct keeper_loads *loads, struct message *m)
         tell_failed(loads, request, &fault);
 }
 
+void
+keeper_load_examine(struct keeper_loads *loads, const struct message *m)
+{
+    struct file_state files[FILES];
+    struct message answer;
+
+    file_state_of_path(m->as.examine.certfile, &files[0]);
+    file_state_of_path(m->as.examine.keyfile, &files[1]);
+    message_init(&answer, MESSAGE_EXAMINED);
+    answer.as.examined.request = m->as.examine.request;
+    answer.as.examined.files.data = (const uint8_t *)files;
+    answer.as.examined.files.size = sizeof files;
+    keeper_io_tell(loads->io, &answer);
+}
+
 /* What the decoder's answer comes to. */
 static bool
-settle(struct keeper_loads *loads, const struct keeper_load *load, const struct message *m,
+settle(struct keeper_loads *loads, struct keeper_load *load, const struct message *m,
        struct fault *fault)
 {
     struct keeper_key *key = NULL;

@@ -31,6 +31,9 @@ void keeper_loads_init(struct keeper_loads *loads);
 /* Handles `key_load`. */
 void keeper_load_begin(struct keeper_loads *loads, struct message *m);
 
+/* Handles `examine`. */
+void keeper_load_examine(struct keeper_loads *loads, const struct message *m);
+
 /* Receives the decoder's answer; the load behind watch is gone afterwards. */
 void keeper_load_finish(struct keeper_loads *loads, struct keeper_watch *watch);
 

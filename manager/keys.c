@@ -30,7 +30,9 @@ enum {
 struct key_load {
     uint64_t number;
     uv_timer_t deadline;
-    const struct key_events *events;
+    const struct key_events *events; /* NULL: files are examined */
+    void (*on_examined)(void *owner, const struct file_state *certfile,
+                        const struct file_state *keyfile);
     void *owner; /* NULL: cancelled */
     TAILQ_ENTRY(key_load) entry;
 };
@@ -104,6 +106,10 @@ key_from(const struct message_key_loaded *loaded)
     key->algorithm = loaded->algorithm;
     key->bits = loaded->bits;
     key->public_key = (struct bytes){ public_key, loaded->public_key.size };
+    if (loaded->files.size == 2 * sizeof(struct file_state)) {
+        memcpy(&key->certfile, loaded->files.data, sizeof(key->certfile));
+        memcpy(&key->keyfile, loaded->files.data + sizeof(key->certfile), sizeof(key->keyfile));
+    }
     key->references = 1;
     map_put(&keys_by_number, key->number, key);
     return key;
@@ -128,10 +134,12 @@ static void
 load_fail(struct key_load *l, struct failure *f)
 {
     load_free(l);
-    if (l->owner != NULL)
+    if (l->owner != NULL && l->events != NULL)
         l->events->on_failed(l->owner, f);
     else
         failure_fini(f);
+    if (l->owner != NULL && l->on_examined != NULL)
+        l->on_examined(l->owner, NULL, NULL);
 }
 
 static void
@@ -152,6 +160,16 @@ on_no_keeper(uv_timer_t *timer)
         &f, RESULT_INTERNAL,
         "the keeper of the private keys is not running; it is started again, so try once more",
         "{s:s}", "why", "no keeper");
+    load_fail(timer->data, &f);
+}
+
+static void
+on_no_password(uv_timer_t *timer)
+{
+    struct failure f;
+
+    failure_option(&f, "password", NULL,
+                   "the keeper has been restarted, and with it went the password: give it again");
     load_fail(timer->data, &f);
 }
 
@@ -186,24 +204,48 @@ send_load(const struct key_load *l, const struct options *o, int decoder)
         load->password_index = (uint32_t)m.fd_count;
         load->has_password_index = true;
         m.fds[m.fd_count++] = o->password_fd;
+    } else if (o->password_key != NULL) {
+        load->password_of = o->password_key->number;
+        load->has_password_of = true;
     }
     channel_send(keeper.channel, &m);
 }
 
-struct key_load *
-key_load(const struct options *options, const struct key_events *events, void *owner)
+static struct key_load *
+load_new(void *owner)
 {
     struct key_load *l = calloc(1, sizeof(*l));
-    int decoder, status;
+    int status;
 
     assert(l != NULL);
     status = uv_timer_init(manager_loop, &l->deadline);
     assert(status == 0);
     l->number = ++last_load;
-    l->events = events;
     l->owner = owner;
     l->deadline.data = l;
     TAILQ_INSERT_TAIL(&loads, l, entry);
+    return l;
+}
+
+/* The keeper of the key whose password is meant is gone, and nobody else knows it. */
+static bool
+has_lost_password(const struct options *o)
+{
+    return o->password == NULL && o->password_fd < 0 && o->password_key != NULL &&
+           !key_is_alive(o->password_key);
+}
+
+struct key_load *
+key_load(const struct options *options, const struct key_events *events, void *owner)
+{
+    struct key_load *l = load_new(owner);
+    int decoder;
+
+    l->events = events;
+    if (keeper.channel != NULL && has_lost_password(options)) {
+        uv_timer_start(&l->deadline, on_no_password, 0, 0);
+        return l;
+    }
     if (keeper.channel == NULL || helper_key_decoder(&decoder) != RESULT_OK) {
         uv_timer_start(&l->deadline, on_no_keeper, 0, 0);
         return l;
@@ -211,6 +253,29 @@ key_load(const struct options *options, const struct key_events *events, void *o
     uv_timer_start(&l->deadline, on_load_deadline, LOAD_TIMEOUT_MS, 0);
     send_load(l, options, decoder);
     fd_close(&decoder);
+    return l;
+}
+
+struct key_load *
+keys_examine(const char *certfile, const char *keyfile,
+             void (*on_examined)(void *owner, const struct file_state *certfile,
+                                 const struct file_state *keyfile),
+             void *owner)
+{
+    struct key_load *l = load_new(owner);
+    struct message m;
+
+    l->on_examined = on_examined;
+    if (keeper.channel == NULL) {
+        uv_timer_start(&l->deadline, on_no_keeper, 0, 0);
+        return l;
+    }
+    uv_timer_start(&l->deadline, on_load_deadline, LOAD_TIMEOUT_MS, 0);
+    message_init(&m, MESSAGE_EXAMINE);
+    m.as.examine.request = l->number;
+    m.as.examine.certfile = certfile;
+    m.as.examine.keyfile = keyfile;
+    channel_send(keeper.channel, &m);
     return l;
 }
 
@@ -241,7 +306,7 @@ handle_key_loaded(struct message *m)
     struct key_load *l = load_by_number(m->as.key_loaded.request);
     struct key *key = key_from(&m->as.key_loaded);
 
-    if (l == NULL) {
+    if (l == NULL || l->events == NULL) {
         key_release(key);
         return;
     }
@@ -264,6 +329,20 @@ handle_key_failed(const struct message_key_failed *failed)
     if (failed->has_error && failed->error != 0)
         json_object_set_new(f.fields, "posix", json_string(posix_name((int)failed->error)));
     load_fail(l, &f);
+}
+
+static void
+handle_examined(const struct message_examined *examined)
+{
+    struct key_load *l = load_by_number(examined->request);
+    struct file_state files[2];
+
+    if (l == NULL || l->on_examined == NULL || examined->files.size != sizeof(files))
+        return;
+    memcpy(files, examined->files.data, sizeof(files));
+    load_free(l);
+    if (l->owner != NULL)
+        l->on_examined(l->owner, &files[0], &files[1]);
 }
 
 /* --- channels for workers --- */
@@ -335,6 +414,8 @@ on_message(void *owner, struct message *m)
         handle_key_loaded(m);
     else if (m->type == MESSAGE_KEY_FAILED)
         handle_key_failed(&m->as.key_failed);
+    else if (m->type == MESSAGE_EXAMINED)
+        handle_examined(&m->as.examined);
     else if (m->type == MESSAGE_MISUSE)
         connection_misuse(m->as.misuse.connection, m->as.misuse.why);
     else if (m->type == MESSAGE_LOG)

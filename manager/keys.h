@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ipc/file_state.h"
 #include "ipc/message.h"
 #include "manager/failure.h"
 #include "manager/options.h"
@@ -19,6 +20,7 @@ struct key {
     uint32_t algorithm; /* enum key_algorithm */
     uint32_t bits;
     struct bytes public_key; /* SubjectPublicKeyInfo; owned */
+    struct file_state certfile, keyfile; /* before they were read; of what was named by path */
     unsigned references;
 };
 
@@ -37,12 +39,19 @@ void keys_open(void);
 /* To the keeper, if there is one. */
 void keys_tell(const struct message *m);
 
-/* Loads what certfile, keyfile and password of options say; borrows them.  One callback comes, from
- * the loop. */
+/* Loads what certfile, keyfile and password (or password_key) of options say; borrows them.  One
+ * callback comes, from the loop. */
 struct key_load *key_load(const struct options *options, const struct key_events *events,
                           void *owner);
 /* No callback comes.  NULL is fine. */
 void key_load_cancel(struct key_load *l);
+
+/* How the files of certfile and keyfile (NULL: none) are now.  on_examined comes from the loop, once;
+ * with NULL and NULL when no keeper answers. */
+struct key_load *keys_examine(const char *certfile, const char *keyfile,
+                              void (*on_examined)(void *owner, const struct file_state *certfile,
+                                                  const struct file_state *keyfile),
+                              void *owner);
 
 struct key *key_hold(struct key *key); /* one more reference */
 void key_release(struct key *key);     /* the last one: the keeper forgets it.  NULL is fine */

@@ -54,7 +54,9 @@ struct listener {
     bool is_paused;
     struct address address;
     struct options options;
-    struct context *context; /* a reference */
+    struct context *context;  /* a reference */
+    struct key *password_key; /* a reference; NULL: its key has no password */
+    struct listener_files files, refused_files;
     struct deliver *deliver; /* a reference; NULL */
     bool is_auto;
     enum listener_mode mode;
@@ -142,6 +144,24 @@ struct context *
 listener_context(struct listener *l)
 {
     return l->context;
+}
+
+const struct key *
+listener_password_key(const struct listener *l)
+{
+    return l->password_key;
+}
+
+const struct listener_files *
+listener_files(const struct listener *l)
+{
+    return &l->files;
+}
+
+struct listener_files *
+listener_refused_files(struct listener *l)
+{
+    return &l->refused_files;
 }
 
 bool
@@ -555,6 +575,30 @@ listener_record(struct listener *l)
         log_error("listener=%s has no place in the ledger", l->handle);
 }
 
+static void
+remember_loaded(struct listener *l, const struct context_loaded *loaded)
+{
+    struct key *old = l->password_key;
+
+    l->files.cacertfile = loaded->cacertfile;
+    l->files.certfile = loaded->key->certfile;
+    l->files.keyfile = loaded->key->keyfile;
+    l->password_key = l->options.has_password ? key_hold(loaded->key) : NULL;
+    key_release(old);
+}
+
+void
+listener_swap_context(struct listener *l, struct context *context,
+                      const struct context_loaded *loaded)
+{
+    struct context *old = l->context;
+
+    l->context = context;
+    remember_loaded(l, loaded);
+    listener_record(l);
+    context_release(old);
+}
+
 void
 listeners_open(void)
 {
@@ -591,6 +635,7 @@ listener_new(struct client *client, const struct listener_parameters *p, struct 
     l->epoll = epoll;
     l->options = *options;
     l->context = context;
+    remember_loaded(l, p->loaded);
     l->uid = client_uid(client);
     l->deliver = p->deliver;
     l->is_auto = p->is_auto || p->deliver != NULL;
@@ -631,6 +676,7 @@ listener_release(struct listener *l)
     options_fini(&l->options);
     context_release(l->context);
     deliver_release(l->deliver);
+    key_release(l->password_key);
     free(l);
 }
 

@@ -28,6 +28,12 @@ struct listener_parameters {
     bool is_auto;
     struct deliver *deliver; /* taken; NULL: the owner gets the plaintext */
     unsigned handshakes_max, accept_queue;
+    const struct context_loaded *loaded; /* borrowed */
+};
+
+/* The files that it names by path. */
+struct listener_files {
+    struct file_state certfile, keyfile, cacertfile;
 };
 
 /* Once, at the start: sets a descriptor aside for when there are no others. */
@@ -50,6 +56,14 @@ void listener_set_owner(struct listener *l, struct owner *o); /* for connections
 struct options *listener_options(struct listener *l);
 struct context *listener_context(struct listener *l);
 struct deliver *listener_deliver(const struct listener *l); /* borrowed; NULL */
+/* The key whose password the keeper remembers; NULL: it has none. */
+const struct key *listener_password_key(const struct listener *l);
+/* As they were when they were read, and as they were when they were last refused. */
+const struct listener_files *listener_files(const struct listener *l);
+struct listener_files *listener_refused_files(struct listener *l);
+/* From the next connection on; those that have begun keep theirs.  Takes a reference to context. */
+void listener_swap_context(struct listener *l, struct context *context,
+                           const struct context_loaded *loaded);
 json_t *listener_row(const struct listener *l);
 json_t *listener_address(const struct listener *l); /* gives; null if it has none */
 

@@ -22,6 +22,7 @@
 #include "manager/control.h"
 #include "manager/description.h"
 #include "manager/manager.h"
+#include "manager/reload.h"
 
 enum {
     CLOSE_MS = 5000,            /* connections at a stop: close_notify both ways, then no longer */
@@ -34,7 +35,8 @@ extern const size_t cordon_api_json_size;
 
 uv_loop_t *manager_loop;
 
-static const char *socket_path;
+/* From the command line; NULL: not given. */
+static const char *socket_path, *config_path, *level_name, *format_name;
 static bool is_stopping;
 static bool is_serving;
 static int64_t started_ms;
@@ -108,6 +110,7 @@ on_boot(void)
         return;
     clients_open();
     connections_open();
+    reload_open();
     if (!control_listen(socket_path, why, sizeof(why)))
         give_up(why);
     is_serving = true;
@@ -115,8 +118,7 @@ on_boot(void)
 }
 
 static void
-read_arguments(int argc, char **argv, const char **config_path, const char **level,
-               const char **format)
+read_arguments(int argc, char **argv)
 {
     static const char usage[] = "usage: manager --socket PATH [--config FILE] [--log-level LEVEL] "
                                 "[--log-format FORMAT]";
@@ -133,11 +135,11 @@ read_arguments(int argc, char **argv, const char **config_path, const char **lev
         if (option == 's')
             socket_path = optarg;
         else if (option == 'c')
-            *config_path = optarg;
+            config_path = optarg;
         else if (option == 'l')
-            *level = optarg;
+            level_name = optarg;
         else if (option == 'f')
-            *format = optarg;
+            format_name = optarg;
         else
             give_up(usage);
     }
@@ -151,7 +153,7 @@ read_arguments(int argc, char **argv, const char **config_path, const char **lev
  * does not.
  */
 static void
-fit_connections_to_descriptors(void)
+fit_connections_to_descriptors(struct config *c)
 {
     struct rlimit files;
     rlim_t room = 16;
@@ -160,39 +162,58 @@ fit_connections_to_descriptors(void)
         return;
     if (files.rlim_cur > DESCRIPTORS_RESERVED + 3 * room)
         room = (files.rlim_cur - DESCRIPTORS_RESERVED) / 3;
-    if (config.connections_max <= room)
+    if (c->connections_max <= room)
         return;
-    log_info("connections are limited by descriptors connections_max=%u rlimit_nofile=%llu",
-             (unsigned)room, (unsigned long long)files.rlim_cur);
-    config.connections_max = (uint32_t)room;
+    if (config.connections_max != room)
+        log_info("connections are limited by descriptors connections_max=%u rlimit_nofile=%llu",
+                 (unsigned)room, (unsigned long long)files.rlim_cur);
+    c->connections_max = (uint32_t)room;
+}
+
+const char *
+manager_config_path(void)
+{
+    return config_path != NULL ? config_path : CONFIG_DEFAULT_FILE;
+}
+
+bool
+manager_read_config(struct config *c, enum log_level *level, char *why, size_t why_size)
+{
+    config_set_defaults(c);
+    *level = LOG_INFO;
+    if (!config_read(c, level, manager_config_path(), config_path == NULL, why, why_size))
+        return false;
+    /* The command line is nearer than the file. */
+    if (level_name != NULL && !log_level_parse(level_name, level)) {
+        snprintf(why, why_size, "--log-level must be one of error, warn, info, debug");
+        return false;
+    }
+    if (format_name != NULL && !log_format_parse(format_name, &c->log_format)) {
+        snprintf(why, why_size, "--log-format must be one of text, json");
+        return false;
+    }
+    fit_connections_to_descriptors(c);
+    return true;
 }
 
 static void
-read_config(int argc, char **argv)
+read_config(void)
 {
-    const char *path = NULL;
-    const char *level_name = NULL, *format_name = NULL;
-    enum log_level level = LOG_INFO;
+    enum log_level level;
     char why[1024];
 
-    read_arguments(argc, argv, &path, &level_name, &format_name);
-    config_set_defaults(&config);
-    if (!config_read(&config, &level, path ? path : CONFIG_DEFAULT_FILE, path == NULL, why,
-                     sizeof(why)))
+    if (!manager_read_config(&config, &level, why, sizeof(why)))
         give_up(why);
-    /* The command line is nearer than the file. */
-    if (level_name && !log_level_parse(level_name, &level))
-        give_up("--log-level must be one of error, warn, info, debug");
-    if (format_name && !log_format_parse(format_name, &config.log_format))
-        give_up("--log-format must be one of text, json");
     log_set_level(level);
     log_set_format(config.log_format);
-    fit_connections_to_descriptors();
 }
 
 int
 main(int argc, char **argv)
 {
+    static const struct tree_events events = { .on_boot = on_boot,
+                                               .on_terminate = manager_stop,
+                                               .on_reload = reload_by_signal };
     char why[512];
 
     process_begin("manager", true, PROCESS_MAILBOX);
@@ -201,12 +222,13 @@ main(int argc, char **argv)
     started_ms = clock_now_ms();
     /* Passwords pass through JSON: nothing of it stays in freed memory. */
     json_set_alloc_funcs(malloc, secret_free);
-    read_config(argc, argv);
+    read_arguments(argc, argv);
+    read_config();
     if (!description_open(cordon_api_json, cordon_api_json_size, why, sizeof(why)) ||
         !requests_open(why, sizeof(why)))
         give_up(why);
     manager_loop = uv_default_loop();
-    tree_open(on_boot, manager_stop);
+    tree_open(&events);
     uv_run(manager_loop, UV_RUN_DEFAULT);
     return 0;
 }

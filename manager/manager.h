@@ -30,20 +30,26 @@ struct config {
     uint32_t requests_max;       /* open ones of one client: 1024 */
     uint32_t contexts_max;       /* 4096 */
     enum log_format log_format;  /* text */
+    uint32_t pem_cache_clean_ms; /* changed files are looked for; 120000; 0: never */
     gid_t admin_group;           /* (gid_t)-1: none */
     char system_trust_file[256]; /* /etc/ssl/certs/ca-certificates.crt */
 };
 
-extern struct config config; /* read once at start */
+extern struct config config; /* read at the start, and by a reload */
 extern uv_loop_t *manager_loop;
 
 uint32_t manager_start_number(void);
 
 /* --- given by the connection side, used by the control side --- */
 
-/* Opens the channel to cordond (fd PROCESS_MAILBOX); on_boot once the ledger is there, on_terminate when a
- * signal asks to stop. */
-void tree_open(void (*on_boot)(void), void (*on_terminate)(void));
+struct tree_events {
+    void (*on_boot)(void);      /* the ledger is there */
+    void (*on_terminate)(void); /* a signal asks to stop */
+    void (*on_reload)(void);    /* a signal asks to reload */
+};
+
+/* Opens the channel to cordond (fd PROCESS_MAILBOX).  Borrows events. */
+void tree_open(const struct tree_events *events);
 void tree_ready(void);                                  /* the control socket listens */
 void tree_finished(void);                               /* everything is closed; cordond ends us */
 void tree_keep(uint32_t kind, uint64_t number, int fd); /* enum kept_kind; borrows fd */
@@ -75,6 +81,10 @@ void ledger_subscription_open(uint64_t number, uint64_t client);
 void ledger_subscription_close(uint64_t number);
 
 /* --- given by the control side, used by the connection side --- */
+
+/* The configuration file as it is now, on top of the defaults, and what the command line says. False: why. */
+bool manager_read_config(struct config *c, enum log_level *level, char *why, size_t why_size);
+const char *manager_config_path(void);
 
 /* Begins the orderly stop (also cordon.stop's and SIGTERM's way). */
 void manager_stop(void);

@@ -20,9 +20,11 @@
     METHOD("cordon.kill", method_kill)                                  \
     METHOD("cordon.stop", method_stop)                                  \
     METHOD("cordon.log_level", method_log_level)                        \
+    METHOD("cordon.reload", method_reload)                              \
     METHOD("ssl.versions", method_versions)                             \
     METHOD("ssl.cipher_suites", method_cipher_suites)                   \
     METHOD("ssl.format_error", method_format_error)                     \
+    METHOD("ssl.clear_pem_cache", method_clear_pem_cache)               \
     METHOD("ssl.listen", method_listen)                                 \
     METHOD("ssl.transport_accept", method_transport_accept)             \
     METHOD("ssl.handshake", method_handshake)                           \

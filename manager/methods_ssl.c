@@ -129,7 +129,7 @@ listening_reply(struct request *r, struct listener *l)
 }
 
 static void
-on_listen_ready(void *owner, struct context *context)
+on_listen_ready(void *owner, struct context *context, const struct context_loaded *loaded)
 {
     struct listening *g = owner;
     struct request *r = g->request;
@@ -144,6 +144,7 @@ on_listen_ready(void *owner, struct context *context)
         listening_fail(g, &f);
         return;
     }
+    g->parameters.loaded = loaded;
     l = listener_new(request_client(r), &g->parameters, &g->options, context, &error);
     free(g);
     if (l == NULL) {
@@ -274,10 +275,11 @@ method_accept(struct request *r)
 /* --- what ssl.handshake, ssl.connect and ssl.upgrade have in common --- */
 
 static void
-on_context_ready(void *owner, struct context *context)
+on_context_ready(void *owner, struct context *context, const struct context_loaded *loaded)
 {
     struct connection *c = owner;
 
+    (void)loaded;
     c->load = NULL;
     connection_set_context(c, context);
     context_release(context);
@@ -356,6 +358,8 @@ method_handshake(struct request *r)
         return;
     }
     connection_options_from(&c->options, &options);
+    if (options.has_password)
+        options.password_key = listener_password_key(c->listener);
     own_certificate = names(json, "certfile") || names(json, "keyfile") || names(json, "password");
     c->load = context_load(&options, listener_context(c->listener), !own_certificate,
                            !names(json, "cacertfile"), &context_events, c);

@@ -74,6 +74,7 @@ copy_options(struct options *o, const struct options *base)
     o->certfile = o->keyfile = o->cacertfile = (struct option_file){ .fd = -1 };
     o->password = o->verify_hostname = o->server_name = NULL;
     o->password_fd = -1;
+    o->password_key = NULL;
     return copy_text(&o->certfile.path, base->certfile.path) &&
            copy_text(&o->keyfile.path, base->keyfile.path) &&
            copy_text(&o->cacertfile.path, base->cacertfile.path) &&
@@ -152,12 +153,14 @@ read_files(struct reading *d)
         file_fini(&o->keyfile);
         secret_free(o->password);
         o->password = NULL;
+        o->has_keyfile = o->has_password = false;
     }
     if (result == RESULT_OK)
         result = read_file(d, "keyfile", &o->keyfile);
     if (result == RESULT_OK)
         result = read_file(d, "cacertfile", &o->cacertfile);
     o->has_certfile |= json_object_get(d->json, "certfile") != NULL;
+    o->has_keyfile |= json_object_get(d->json, "keyfile") != NULL;
     o->has_cacertfile |= json_object_get(d->json, "cacertfile") != NULL;
     return result;
 }
@@ -171,6 +174,7 @@ read_password(struct reading *d)
         return RESULT_OK;
     secret_free(d->out->password);
     d->out->password = NULL;
+    d->out->has_password = true;
     if (json_is_object(value)) {
         d->out->password_fd = take_fd(d, value);
         return RESULT_OK;
@@ -366,11 +370,36 @@ check_client(struct reading *d)
                  "tlsv1.1 and tlsv1 are possible only without certfile");
 }
 
+static bool
+is_missing(const struct option_file *file)
+{
+    return file->path == NULL && file->fd < 0;
+}
+
+/* Another key or password than base's: certificate and key are read again, and a descriptor that base
+ * had was for one reading. */
+static enum result
+check_key_again(struct reading *d)
+{
+    const struct options *o = d->out;
+    const char *option = given(d, "keyfile") ? "keyfile" : "password";
+
+    if (!given(d, option))
+        return RESULT_OK;
+    if (is_missing(&o->certfile))
+        return wrong(d, option, given(d, "keyfile"),
+                     "the listener's certfile came as a descriptor: give certfile too");
+    if (o->has_keyfile && is_missing(&o->keyfile))
+        return wrong(d, option, NULL,
+                     "the listener's keyfile came as a descriptor: give certfile and keyfile too");
+    return RESULT_OK;
+}
+
 static enum result
 check_key(struct reading *d)
 {
     if (d->out->has_certfile)
-        return RESULT_OK;
+        return check_key_again(d);
     if (given(d, "keyfile"))
         return wrong(d, "keyfile", given(d, "keyfile"), "there is no certfile that it belongs to");
     if (given(d, "password"))

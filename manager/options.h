@@ -12,6 +12,8 @@
 #include "ipc/message.h"
 #include "manager/request.h"
 
+struct key;
+
 /* A file named by an option: a path, or a descriptor that came with the request. */
 struct option_file {
     char *path; /* owned; NULL when fd is used or the option is absent */
@@ -23,6 +25,8 @@ struct options {
     struct option_file certfile, keyfile, cacertfile;
     char *password;       /* owned, wiped; NULL */
     int password_fd;      /* owned; -1 */
+    /* Borrowed: the key whose password the keeper remembers, when there is neither of these; NULL. */
+    const struct key *password_key;
     unsigned versions;    /* mask of enum tls_version */
     uint16_t suites[256]; /* in order of preference */
     size_t suite_count;   /* 0: the default ones */
@@ -43,14 +47,15 @@ struct options {
     bool nodelay, reuseaddr;
     int backlog;
     /* Given here or in base, as path or as descriptor. */
-    bool has_certfile, has_cacertfile;
+    bool has_certfile, has_keyfile, has_cacertfile, has_password;
 };
 
 /*
  * Reads the options object of request r (takes the descriptors it names) on top of base (NULL, or the
  * listener's: what is named in json overrides it, the rest is copied; descriptors are not copied).
  * Cross rules: server needs certfile; server verify_peer needs cacertfile; TLS 1.0 and 1.1 only
- * for clients without certfile; keyfile/password without certfile; lifetime descriptor needs delivery descriptor;
+ * for clients without certfile; keyfile/password without certfile, or without files that are to be
+ * read once more but came as descriptors; lifetime descriptor needs delivery descriptor;
  * fail_if_no_peer_cert without verify_peer; ALPN limits of the library (client: 8 names of 31 bytes; catalogue B.11);
  * suites that none of the versions has; a client of another uid: not_supported for files and paths.
  * On failure *f says why and *out is empty.  *out: options_fini.

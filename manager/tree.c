@@ -40,8 +40,7 @@ struct drops {
 };
 
 static struct channel *cordond;
-static void (*boot_cb)(void);
-static void (*terminate_cb)(void);
+static const struct tree_events *tree_events;
 static bool is_booted;
 static uint32_t start_number;
 
@@ -311,7 +310,7 @@ handle_boot(struct message *m)
         exit(1);
     }
     ask_for_pairs();
-    boot_cb();
+    tree_events->on_boot();
 }
 
 static void
@@ -331,7 +330,9 @@ on_message(void *owner, struct message *m)
     else if (m->type == MESSAGE_ORPHAN_ENDED)
         nurseries_orphan_ended(m->as.orphan_ended.pid, (int)m->as.orphan_ended.status);
     else if (m->type == MESSAGE_TERMINATE)
-        terminate_cb();
+        tree_events->on_terminate();
+    else if (m->type == MESSAGE_RELOAD)
+        tree_events->on_reload();
 }
 
 static void
@@ -343,7 +344,7 @@ on_end(void *owner, enum result result, const char *why)
 }
 
 void
-tree_open(void (*on_boot)(void), void (*on_terminate)(void))
+tree_open(const struct tree_events *events)
 {
     static const struct channel_kind kind = { .name = "cordond",
                                               .receives = CORDOND_TO_MANAGER,
@@ -356,8 +357,7 @@ tree_open(void (*on_boot)(void), void (*on_terminate)(void))
 
     assert(status == 0);
     uv_unref((uv_handle_t *)&drop_timer);
-    boot_cb = on_boot;
-    terminate_cb = on_terminate;
+    tree_events = events;
     cordond = channel_open(PROCESS_MAILBOX, &kind, &cordond);
     logging_message(&m);
     channel_send(cordond, &m);

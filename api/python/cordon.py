@@ -1079,6 +1079,9 @@ class Client:
     def cipher_suites(self, type="default"):
         return self.call("ssl.cipher_suites", {"type": type})["suites"]
 
+    def clear_pem_cache(self):
+        return self.call("ssl.clear_pem_cache")
+
     def format_error(self, reason):
         """A sentence about a reason, the data of an error, or a cordon.Error."""
         reason = reason.data if isinstance(reason, Error) else reason
@@ -1123,6 +1126,10 @@ class Client:
 
     def stop(self):
         self.call("cordon.stop")
+
+    def reload(self):
+        """Takes up changed files and configuration; Error says why nothing was."""
+        return self.call("cordon.reload")
 
     def log_level(self, level=None):
         return self.call("cordon.log_level", {"level": level} if level else None)["level"]

@@ -343,6 +343,22 @@ harness_tls_version(const struct harness_tls *t)
 }
 
 const char *
+harness_tls_peer_key(const struct harness_tls *t)
+{
+    const gnutls_datum_t *der = gnutls_certificate_get_peers(t->session, NULL);
+    const char *name = NULL;
+    gnutls_x509_crt_t certificate;
+
+    if (der == NULL || gnutls_x509_crt_init(&certificate) < 0)
+        return NULL;
+    if (gnutls_x509_crt_import(certificate, der, GNUTLS_X509_FMT_DER) >= 0)
+        name = gnutls_pk_get_name(
+            (gnutls_pk_algorithm_t)gnutls_x509_crt_get_pk_algorithm(certificate, NULL));
+    gnutls_x509_crt_deinit(certificate);
+    return name;
+}
+
+const char *
 harness_tls_alpn(struct harness_tls *t)
 {
     gnutls_datum_t protocol;

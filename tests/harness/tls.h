@@ -69,6 +69,8 @@ const char *harness_tls_error(const struct harness_tls *t);
 int harness_tls_received_alert(const struct harness_tls *t);
 
 const char *harness_tls_version(const struct harness_tls *t); /* "TLS1.3" */
+/* "RSA", "EC/ECDSA", "EdDSA (Ed25519)": the key in the certificate that the other side showed. NULL: none. */
+const char *harness_tls_peer_key(const struct harness_tls *t);
 const char *harness_tls_alpn(struct harness_tls *t);          /* NULL: none */
 
 #ifdef __cplusplus

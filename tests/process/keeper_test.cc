@@ -29,6 +29,7 @@ struct Loaded {
     std::string public_key, certificates;
     std::string option, why;
     int error = 0;
+    std::string files; /* two struct file_state */
 };
 
 struct Misuse {
@@ -40,6 +41,7 @@ struct Misuse {
 struct Ask {
     std::string certfile, keyfile, password;
     int certfile_fd = -1, keyfile_fd = -1, password_fd = -1;
+    uint64_t password_of = 0;
 };
 
 std::string Content13(const std::string &hash, const char *side = "server") {
@@ -161,8 +163,26 @@ protected:
             m.as.key_load.password_index = static_cast<uint32_t>(m.fd_count);
             m.fds[m.fd_count++] = ask.password_fd;
         }
+        m.as.key_load.password_of = ask.password_of;
+        m.as.key_load.has_password_of = ask.password_of != 0;
         EXPECT_EQ(RESULT_OK, mailbox_send(manager_, &m));
         return last_request_;
+    }
+
+    /* What `examined` says. */
+    std::string Examine(const std::string &certfile, const std::string &keyfile = "") {
+        Received received;
+        struct message m;
+
+        message_init(&m, MESSAGE_EXAMINE);
+        m.as.examine.request = ++last_request_;
+        m.as.examine.certfile = certfile.c_str();
+        m.as.examine.keyfile = keyfile.empty() ? nullptr : keyfile.c_str();
+        EXPECT_EQ(RESULT_OK, mailbox_send(manager_, &m));
+        Next(&received);
+        EXPECT_EQ(MESSAGE_EXAMINED, received.m.type);
+        EXPECT_EQ(last_request_, received.m.as.examined.request);
+        return TextOf(received.m.as.examined.files);
     }
 
     Loaded NextLoaded() {
@@ -190,6 +210,7 @@ protected:
         loaded->algorithm = said.algorithm;
         loaded->bits = said.bits;
         loaded->public_key = TextOf(said.public_key);
+        loaded->files = TextOf(said.files);
         ASSERT_EQ(RESULT_OK, memfd_read(m->fds[0], 1 << 20, &bytes, &size));
         loaded->certificates.assign(reinterpret_cast<char *>(bytes), size);
         free(bytes);
@@ -1034,21 +1055,92 @@ TEST_F(KeeperTest, ADroppedKeyIsGoneFromMemory) {
     fd_close(&channel);
 }
 
-TEST_F(KeeperTest, APasswordIsGoneFromMemoryOnceTheLoadIsOver) {
+/* Where the files cannot be read once more, and where the key is dropped. */
+TEST_F(KeeperTest, APasswordIsGoneFromMemoryOnceNobodyNeedsIt) {
     const std::string password = "right but a good deal too long, so that it is found";
     std::string memory;
+    Ask ask;
 
     folder_->Run("openssl pkcs8 -topk8 -passout 'pass:" + password +
                  "' -in rsa.key -out long.p8e; chmod 644 long.p8e");
-    for (const char *cert : {"rsa.crt", "none"}) {
-        EXPECT_EQ(cert == std::string("rsa.crt"), LoadFiles(cert, "long.p8e", password).is_loaded);
+    ask.certfile = Path("rsa.crt");
+    ask.password = password;
+    ask.keyfile_fd = open(Path("long.p8e").c_str(), O_RDONLY | O_CLOEXEC);
+    for (const char *way : {"dropped", "descriptor", "no certificate"}) {
+        if (way == std::string("dropped"))
+            Drop(LoadFiles("rsa.crt", "long.p8e", password).key);
+        else if (way == std::string("descriptor"))
+            EXPECT_TRUE(Load(ask).is_loaded);
+        else
+            EXPECT_FALSE(LoadFiles("none", "long.p8e", password).is_loaded);
+        RoundTrip();
         memory = MemoryOf(keeper_->pid());
         if (memory.empty())
             GTEST_SKIP() << "needs root, to read the keeper's memory";
-        EXPECT_EQ(std::string::npos, memory.find(password)) << cert;
+        EXPECT_EQ(std::string::npos, memory.find(password)) << way;
         /* Decoded in place, a message's base64 is gone but for its end. */
-        EXPECT_EQ(std::string::npos, memory.find("IGlzIGZvdW5k")) << cert;
+        EXPECT_EQ(std::string::npos, memory.find("IGlzIGZvdW5k")) << way;
     }
+    fd_close(&ask.keyfile_fd);
+}
+
+/* --- Files that change ------------------------------------------------------------------------ */
+
+TEST_F(KeeperTest, RemembersThePasswordWithTheKey) {
+    Ask ask;
+    ask.certfile = Path("rsa.crt");
+    ask.keyfile = Path("rsa.p8e");
+    ask.password = "right";
+    Loaded first = Load(ask);
+    ASSERT_TRUE(first.is_loaded) << first.why;
+
+    ask.password = "";
+    ask.password_of = first.key;
+    Loaded second = Load(ask);
+    ASSERT_TRUE(second.is_loaded) << second.why;
+    EXPECT_NE(first.key, second.key);
+    EXPECT_EQ(first.public_key, second.public_key);
+
+    /* It goes on with the newer key, and goes with it. */
+    Drop(first.key);
+    ask.password_of = second.key;
+    Loaded third = Load(ask);
+    ASSERT_TRUE(third.is_loaded) << third.why;
+    Drop(second.key);
+    Drop(third.key);
+    ask.password_of = third.key;
+    Loaded none = Load(ask);
+    EXPECT_FALSE(none.is_loaded);
+    EXPECT_EQ("password", none.option);
+}
+
+TEST_F(KeeperTest, TheRememberedPasswordOpensNothingElse) {
+    Ask ask;
+    ask.certfile = Path("rsa.crt");
+    ask.keyfile = Path("rsa.key");
+    Loaded open = Load(ask);
+    ASSERT_TRUE(open.is_loaded) << open.why;
+    ask.keyfile = Path("rsa.p8e");
+    ask.password_of = open.key;
+    Loaded loaded = Load(ask);
+    EXPECT_FALSE(loaded.is_loaded);
+    EXPECT_EQ("password", loaded.option);
+}
+
+TEST_F(KeeperTest, SaysWhetherFilesHaveChanged) {
+    const std::string cert = Path("watched.crt"), key = Path("watched.key");
+    folder_->Run("cp rsa.crt watched.crt && cp rsa.key watched.key && touch -d 2001-01-01 "
+                 "watched.crt watched.key");
+    std::string settled = Examine(cert, key);
+    /* What was written just now is equal to nothing for a moment. */
+    while (settled != Examine(cert, key))
+        settled = Examine(cert, key);
+    Loaded loaded = LoadFiles("watched.crt", "watched.key");
+    EXPECT_EQ(settled, loaded.files);
+    EXPECT_NE(settled, Examine(cert));
+    folder_->Run("touch -d 2001-01-02 watched.key");
+    EXPECT_NE(settled, Examine(cert, key));
+    EXPECT_NE(Examine(cert), Examine(Path("no such file")));
 }
 
 } // namespace

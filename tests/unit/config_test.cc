@@ -32,6 +32,7 @@ TEST_F(ConfigTest, Defaults) {
     EXPECT_EQ(3600U, c_.restart_period_s);
     EXPECT_EQ(4096U, c_.clients_max);
     EXPECT_EQ(1024U, c_.requests_max);
+    EXPECT_EQ(120000U, c_.pem_cache_clean_ms);
     EXPECT_EQ((gid_t)-1, c_.admin_group);
     EXPECT_STREQ("/etc/ssl/certs/ca-certificates.crt", c_.system_trust_file);
 }
@@ -45,7 +46,8 @@ TEST_F(ConfigTest, AnEmptyObjectChangesNothing) {
 TEST_F(ConfigTest, EveryKeyIsRead) {
     ASSERT_TRUE(Parse(R"({"alert_timeout":1,"restart_intensity":2,"restart_period":3,
         "connections_max":4,"listeners_max":5,"clients_max":6,"requests_max":7,"contexts_max":8,
-        "log_level":"debug","log_format":"json","admin_group":10,"system_trust_file":"/t"})"))
+        "ssl_pem_cache_clean":0,"log_level":"debug","log_format":"json","admin_group":10,
+        "system_trust_file":"/t"})"))
         << why_;
     EXPECT_EQ(1U, c_.alert_timeout_ms);
     EXPECT_EQ(2U, c_.restart_intensity);
@@ -55,6 +57,7 @@ TEST_F(ConfigTest, EveryKeyIsRead) {
     EXPECT_EQ(6U, c_.clients_max);
     EXPECT_EQ(7U, c_.requests_max);
     EXPECT_EQ(8U, c_.contexts_max);
+    EXPECT_EQ(0U, c_.pem_cache_clean_ms);
     EXPECT_EQ(10U, c_.admin_group);
     EXPECT_EQ(LOG_DEBUG, level_);
     EXPECT_EQ(LOG_JSON, c_.log_format);

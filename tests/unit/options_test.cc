@@ -279,4 +279,65 @@ TEST_F(OptionsTest, AnotherUsersClientHasNeitherPathsNorDescriptors) {
     EXPECT_EQ(RESULT_OK, Read(ROLE_CLIENT, R"({"delivery":"messages"})"));
 }
 
+/* What ssl.handshake says on top of its listener's. */
+struct Again {
+    const char *name, *base, *json;
+    const char *option; /* NULL: it is fine */
+};
+
+class KeyAgainTest : public OptionsTest, public ::testing::WithParamInterface<Again> {};
+
+TEST_P(KeyAgainTest, NeedsEveryFileThatCameAsADescriptor) {
+    int fds[] = {open("/dev/null", O_RDONLY | O_CLOEXEC), open("/dev/null", O_RDONLY | O_CLOEXEC)};
+    struct options base;
+
+    request_fds.assign(fds, fds + 2);
+    ASSERT_EQ(RESULT_OK, Read(ROLE_SERVER, GetParam().base));
+    base = o_;
+    is_read_ = false;
+    options_forget_secrets(&base); /* as a listener has them */
+    for (int &fd : request_fds) {
+        if (fd < 0)
+            fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    enum result result = Read(ROLE_SERVER, GetParam().json, &base);
+    if (GetParam().option == nullptr) {
+        EXPECT_EQ(RESULT_OK, result) << f_.message;
+    } else {
+        EXPECT_EQ(RESULT_OPTIONS, result);
+        EXPECT_EQ(GetParam().option, Field("option"));
+    }
+    options_fini(&base);
+}
+
+#define BY_FD      R"({"certfile":{"fd_index":0}})"
+#define KEY_BY_FD  R"({"certfile":"/c","keyfile":{"fd_index":0}})"
+#define BY_PATH    R"({"certfile":"/c","keyfile":"/k","password":"p"})"
+INSTANTIATE_TEST_SUITE_P(
+    Table, KeyAgainTest,
+    ::testing::Values(
+        Again{"KeyfileToADescriptor", BY_FD, R"({"keyfile":"/k"})", "keyfile"},
+        Again{"PasswordToADescriptor", BY_FD, R"({"password":"p"})", "password"},
+        Again{"PasswordToAKeyDescriptor", KEY_BY_FD, R"({"password":"p"})", "password"},
+        Again{"KeyfileInsteadOfADescriptor", KEY_BY_FD, R"({"keyfile":"/k"})", nullptr},
+        Again{"KeyfileToAPath", BY_PATH, R"({"keyfile":"/l"})", nullptr},
+        Again{"PasswordToAPath", BY_PATH, R"({"password":"q"})", nullptr},
+        Again{"Everything", BY_FD, R"({"certfile":"/c","keyfile":{"fd_index":0}})", nullptr},
+        Again{"SomethingElse", BY_FD, R"({"depth":3})", nullptr}),
+    [](const auto &info) { return std::string(info.param.name); });
+
+TEST_F(OptionsTest, ANewCertificateDoesNotInheritThePassword) {
+    struct options base;
+
+    ASSERT_EQ(RESULT_OK, Read(ROLE_SERVER, BY_PATH));
+    base = o_;
+    is_read_ = false;
+    EXPECT_TRUE(base.has_password && base.has_keyfile);
+    ASSERT_EQ(RESULT_OK, Read(ROLE_SERVER, R"({"keyfile":"/l"})", &base));
+    EXPECT_TRUE(o_.has_password && o_.has_keyfile);
+    ASSERT_EQ(RESULT_OK, Read(ROLE_SERVER, R"({"certfile":"/d"})", &base));
+    EXPECT_FALSE(o_.has_password || o_.has_keyfile);
+    options_fini(&base);
+}
+
 } // namespace

@@ -243,6 +243,9 @@ take_from_owner(struct pump *p)
     do {
         got = recv(p->data, p->batch, sizeof p->batch, MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
+    /* What did not fill the batch was all there was; poll says when there is more. */
+    if (got > 0)
+        p->owner_readable = (size_t)got == sizeof p->batch;
     if (got > 0)
         seal_batch(p, (size_t)got);
     else if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -288,6 +291,7 @@ flush(struct pump *p)
         break;
     default:
         p->send_failed = true;
+        p->peer_readable = true; /* the peer may have said why */
         break;
     }
     if (unsent(p) != before)

@@ -31,6 +31,7 @@ struct message_reader {
 struct records {
     int socket; /* owned */
     bool at_end;
+    bool is_drained; /* the last read took all there was: the next need not ask the kernel */
     bool established;
     bool encrypted; /* the peer's handshake messages are not readable any more */
     bool data_allowed;
@@ -183,24 +184,36 @@ records_has_more(const struct records *r)
     return r->record_left > 0 || r->at_end || next_record(r, &size, &type);
 }
 
-/* Reads once into the buffer.  OK; CLOSED: end of the stream; WOULD_BLOCK; POSIX. */
+/*
+ * Reads once into the buffer.  OK; CLOSED: end of the stream; WOULD_BLOCK; POSIX.
+ *
+ * After a read that did not fill the room the next one says WOULD_BLOCK by itself, once: whoever
+ * is told so polls, and poll knows better.
+ */
 static enum result
 fill(struct records *r)
 {
+    size_t room;
     ssize_t got;
 
     if (r->at_end)
         return RESULT_CLOSED;
+    if (r->is_drained) {
+        r->is_drained = false;
+        return RESULT_WOULD_BLOCK;
+    }
     if (r->in_start > 0) {
         memmove(r->in, r->in + r->in_start, buffered(r));
         r->in_end -= r->in_start;
         r->in_start = 0;
     }
+    room = sizeof r->in - r->in_end;
     do {
-        got = recv(r->socket, r->in + r->in_end, sizeof r->in - r->in_end, MSG_DONTWAIT);
+        got = recv(r->socket, r->in + r->in_end, room, MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
     if (got > 0) {
         r->in_end += (size_t)got;
+        r->is_drained = (size_t)got < room;
         return RESULT_OK;
     }
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -221,6 +234,7 @@ records_discard(struct records *r)
     do {
         r->in_start = r->in_end = 0;
         r->record_left = 0;
+        r->is_drained = false;
         result = fill(r);
     } while (result == RESULT_OK);
     return result != RESULT_WOULD_BLOCK;
@@ -353,6 +367,7 @@ records_pull_timeout(gnutls_transport_ptr_t ptr, unsigned timeout_ms)
 
     /* It never waits: whoever calls GnuTLS polls the socket first. */
     (void)timeout_ms;
+    r->is_drained = false;
     if (!records_has_more(r))
         (void)fill(r);
     return records_has_more(r) ? 1 : 0;
@@ -404,6 +419,7 @@ records_flush(struct records *r)
             if (r->error == 0)
                 r->error = errno;
             r->out_start = r->out_end = 0;
+            r->is_drained = false; /* the peer may have said why */
             return RESULT_POSIX;
         }
         r->out_start += (size_t)sent;

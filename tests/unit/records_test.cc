@@ -40,13 +40,19 @@ protected:
                   send(pair_[1], bytes.data(), bytes.size(), MSG_DONTWAIT));
     }
     /* As GnuTLS does: at most so many bytes in one call. "" with errno in error_. */
-    std::string Pull(size_t size) {
+    std::string PullOnce(size_t size) {
         std::string bytes(size, '\0');
 
         errno = 0;
         ssize_t got = records_pull(r_, &bytes[0], size);
         error_ = got < 0 ? errno : 0;
         return bytes.substr(0, got > 0 ? static_cast<size_t>(got) : 0);
+    }
+    /* As one does that polls and comes back: nothing is there when it is said twice. */
+    std::string Pull(size_t size) {
+        std::string bytes = PullOnce(size);
+
+        return error_ == EAGAIN ? PullOnce(size) : bytes;
     }
     /* Whole records of these, one after the other; how many were handed out. */
     int PullRecords(const std::string &record, int count) {
@@ -85,6 +91,29 @@ TEST_F(RecordsTest, NeverHandsOutPartsOfTwoRecords) {
     EXPECT_EQ(1, records_pull_timeout(r_, 1000));
     EXPECT_EQ(two, Pull(1000));
     EXPECT_EQ(0, records_pull_timeout(r_, 1000));
+}
+
+TEST_F(RecordsTest, AfterAReadThatTookAllTheKernelIsNotAskedAgainBeforeAPoll) {
+    std::string record = Record(kHandshake, Message(3, "abc"));
+
+    Peer(record);
+    EXPECT_EQ(record, PullOnce(1000));
+    Peer(record);
+    EXPECT_EQ("", PullOnce(1000));
+    EXPECT_EQ(EAGAIN, error_);
+    EXPECT_EQ(record, PullOnce(1000));
+}
+
+TEST_F(RecordsTest, WhenWritingFailsTheKernelIsAskedAtOnce) {
+    std::string record = Record(kAlert, "why");
+
+    Peer(record);
+    EXPECT_EQ(record, PullOnce(1000));
+    Peer(record);
+    fd_close(&pair_[1]);
+    EXPECT_EQ(3, records_push(r_, "abc", 3));
+    EXPECT_EQ(RESULT_POSIX, records_flush(r_));
+    EXPECT_EQ(record, PullOnce(1000));
 }
 
 TEST_F(RecordsTest, EndOfFileIsZero) {

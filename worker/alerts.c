@@ -211,6 +211,11 @@ alerts_answer(const struct alerts_question *q)
     switch (q->code) {
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
         return of_peer(q->received_alert);
+    case GNUTLS_E_DECRYPTION_FAILED:
+        /* In TLS 1.3 OpenSSL tells a server without encryption what is wrong with its certificate. */
+        if (q->plain_alert != 0)
+            return of_peer(q->plain_alert);
+        break;
     case GNUTLS_E_PREMATURE_TERMINATION:
     case GNUTLS_E_SESSION_EOF:
         if (q->transport_error != 0)

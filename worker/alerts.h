@@ -27,6 +27,7 @@ struct alerts_question {
     enum certificate_fault certificate;
     enum records_fault records;
     int transport_error; /* errno, 0: none */
+    unsigned plain_alert; /* sent without encryption; 0: none */
     bool keeper_failed;  /* the private key could not be used */
     bool suite_refused;  /* the library chose a suite that was not asked for */
     bool is_tls13;

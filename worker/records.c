@@ -41,6 +41,7 @@ struct records {
     size_t in_start, in_end;
     size_t record_left; /* of the record that is being handed out */
     size_t handshake_size;
+    uint8_t plain_alert; /* description of the last record, if it is one; 0 */
     unsigned idle_count;
     struct message_reader message;
 
@@ -130,6 +131,12 @@ int
 records_error(const struct records *r)
 {
     return r->error;
+}
+
+unsigned
+records_plain_alert(const struct records *r)
+{
+    return r->plain_alert;
 }
 
 size_t
@@ -280,6 +287,8 @@ judge_handshake(struct records *r, const uint8_t *record, size_t size, int type)
         return RECORDS_HANDSHAKE_TOO_LARGE;
     if (type == TYPE_CCS)
         r->encrypted = true;
+    /* An encrypted one is longer, or looks like application data. */
+    r->plain_alert = type == TYPE_ALERT && size == HEADER_SIZE + 2 ? record[HEADER_SIZE + 1] : 0;
     if (type == TYPE_HANDSHAKE && !r->encrypted &&
         !read_messages(&r->message, record + HEADER_SIZE, size - HEADER_SIZE))
         return RECORDS_MESSAGE_TOO_LARGE;

@@ -75,6 +75,9 @@ enum records_fault records_fault(const struct records *r);
 /* errno of the first failure to receive or send; 0: none. */
 int records_error(const struct records *r);
 
+/* The alert that came last in the handshake, if nothing encrypts it; 0: none, or a close_notify. */
+unsigned records_plain_alert(const struct records *r);
+
 /* The part of a handshake message that r knows: bytes of records handed out before it was done. */
 size_t records_handshake_size(const struct records *r);
 

@@ -55,6 +55,7 @@ fail(struct session *s, int code)
         .certificate = s->verdict.fault,
         .records = records_fault(s->records),
         .transport_error = records_error(s->records),
+        .plain_alert = records_plain_alert(s->records),
         .keeper_failed = code == GNUTLS_E_PK_SIGN_FAILED && signer_failure() != RESULT_OK,
         .suite_refused = s->suite_refused,
         .is_tls13 = is_tls13(s),

@@ -105,6 +105,18 @@ TEST(AlertsTest, PeersAlertIsThePeers) {
     EXPECT_STREQ("unknown_ca", f.cause);
 }
 
+/* What an OpenSSL client sends that does not know our CA. */
+TEST(AlertsTest, AnAlertWithoutEncryptionIsThePeersToo) {
+    struct alerts_question q = {};
+
+    q.code = GNUTLS_E_DECRYPTION_FAILED;
+    q.is_tls13 = true;
+    EXPECT_FALSE(alerts_answer(&q).by_peer);
+    q.plain_alert = 48;
+    EXPECT_TRUE(alerts_answer(&q).by_peer);
+    EXPECT_STREQ("unknown_ca", alerts_answer(&q).cause);
+}
+
 TEST(AlertsTest, EndOfFileIsTruncationUnlessTheSocketFailed) {
     struct alerts_question q = {};
 

@@ -202,6 +202,14 @@ TEST_F(RecordsTest, EncryptedHandshakeMessagesAreNotRead) {
     EXPECT_EQ(1, PullRecords(Record(kHandshake, "\x01\xff\xff\xff encrypted"), 1));
 }
 
+TEST_F(RecordsTest, AnAlertWithoutEncryptionIsKnownUntilTheNextRecord) {
+    EXPECT_EQ(0u, records_plain_alert(r_));
+    EXPECT_EQ(1, PullRecords(Record(kAlert, "\x02\x30"), 1));
+    EXPECT_EQ(0x30u, records_plain_alert(r_));
+    EXPECT_EQ(1, PullRecords(Record(kAlert, "\x02\x30 encrypted, in TLS 1.2"), 1));
+    EXPECT_EQ(0u, records_plain_alert(r_));
+}
+
 struct Idle {
     const char *name;
     char type;

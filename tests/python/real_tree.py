@@ -8,26 +8,43 @@ import subprocess
 
 ROOT = os.path.abspath(os.environ.get("CORDON_ROOT", "build"))
 TIME_LIMIT_S = 60
+CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+
+def count(few, full):
+    """few; with CORDON_FULL=1 full, divided by CORDON_SCALE."""
+    if os.environ.get("CORDON_FULL") != "1":
+        return few
+    return max(few, full // int(os.environ.get("CORDON_SCALE", "1")))
 
 
 def openssl(folder, *arguments):
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
 
+def make_ca(folder, name):
+    """NAME.pem and NAME.key, of a CA."""
+    openssl(folder, "req", "-x509", *CURVE, "-keyout", name + ".key", "-out", name + ".pem",
+            "-subj", "/CN=Test CA " + name, "-days", "2")
+
+
+def make_certificate(folder, name, ca, names="DNS:localhost"):
+    """NAME.pem: a certificate of that CA for these names, and its key; apart NAME.crt, NAME.key."""
+    with open(os.path.join(folder, "names"), "w") as f:
+        f.write("subjectAltName=" + names)
+    openssl(folder, "req", *CURVE, "-keyout", name + ".key", "-out", "csr", "-subj", "/CN=" + name)
+    openssl(folder, "x509", "-req", "-in", "csr", "-CA", ca + ".pem", "-CAkey", ca + ".key",
+            "-CAcreateserial", "-out", name + ".crt", "-days", "2", "-extfile", "names")
+    with open(os.path.join(folder, name + ".pem"), "wb") as pem:
+        for part in (".crt", ".key"):
+            with open(os.path.join(folder, name + part), "rb") as f:
+                shutil.copyfileobj(f, pem)
+
+
 def make_certificates(folder):
     """ca.pem, and web.pem: certificate and key for localhost."""
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    with open(os.path.join(folder, "names"), "w") as f:
-        f.write("subjectAltName=DNS:localhost")
-    openssl(folder, "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem",
-            "-subj", "/CN=Test CA", "-days", "2")
-    openssl(folder, "req", *curve, "-keyout", "web.key", "-out", "web.csr", "-subj", "/CN=web")
-    openssl(folder, "x509", "-req", "-in", "web.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", "web.crt", "-days", "2", "-extfile", "names")
-    with open(os.path.join(folder, "web.pem"), "wb") as pem:
-        for part in ("web.crt", "web.key"):
-            with open(os.path.join(folder, part), "rb") as f:
-                shutil.copyfileobj(f, pem)
+    make_ca(folder, "ca")
+    make_certificate(folder, "web", "ca")
 
 
 class Cordon:
@@ -61,3 +78,19 @@ def give_folder(folder):
     """The manager makes its socket there; started by root it is a user of its own."""
     if os.geteuid() == 0:
         os.chown(folder, pwd.getpwnam("cordon").pw_uid, -1)
+
+
+def serve(client, deliver, **options):
+    """A listener of client's that Cordon serves by itself; gives its port."""
+    fds, opened = [], []
+    for name in ("certfile", "cacertfile"):
+        if name in options:
+            opened.append(open(options[name], "rb"))
+            fds.append(opened[-1].fileno())
+            options[name] = {"fd_index": len(fds) - 1}
+    try:
+        return client.call("ssl.listen", {"listen": {"address": "127.0.0.1", "port": 0},
+                                          "options": options, "deliver": deliver}, fds)["port"]
+    finally:
+        for file in opened:
+            file.close()

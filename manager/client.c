@@ -17,6 +17,7 @@
 #include "ipc/message.h"
 #include "ipc/secret.h"
 #include "manager/control.h"
+#include "manager/descriptors.h"
 #include "manager/events.h"
 #include "manager/in_flight.h"
 #include "manager/manager.h"
@@ -707,12 +708,26 @@ handle_end_of_file(struct client *c)
 }
 
 static bool
+has_reserved(const struct line_reader *reader)
+{
+    for (size_t i = 0; i < reader->fd_count; i++) {
+        if (descriptor_is_reserved(reader->fds[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool
 receive_once(struct client *c)
 {
     enum result result = line_reader_receive(&c->reader, c->fd);
 
     switch (result) {
     case RESULT_OK:
+        if (has_reserved(&c->reader)) {
+            refuse_descriptors(c, "there is no room in Cordon for the descriptors");
+            return false;
+        }
         handle_lines(c);
         return true;
     case RESULT_WOULD_BLOCK:

@@ -70,6 +70,8 @@ struct facts {
     int64_t not_before, not_after;
 };
 
+enum { CONNECTION_GROWTH = 2 }; /* descriptors, from one (its peer) to three when it is open */
+
 struct connection {
     uint64_t number;
     char handle[40];
@@ -77,6 +79,7 @@ struct connection {
     enum connection_event queued[4];
     unsigned queued_count;
     bool is_stepping;
+    bool is_growing; /* it has not got all the descriptors that it needs */
 
     struct owner *owner; /* NULL: nobody is left, or nobody yet */
     uid_t uid;

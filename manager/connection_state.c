@@ -14,6 +14,7 @@
 #include "manager/connection.h"
 #include "manager/connection_deliver.h"
 #include "manager/connection_service.h"
+#include "manager/descriptors.h"
 #include "manager/frames.h"
 #include "manager/ledger.h"
 #include "manager/manager.h"
@@ -445,6 +446,10 @@ connection_step(struct connection *c, enum connection_event event)
             if (c->state == CONNECTION_READY && c->is_unasked)
                 listener_forget(c->listener, c);
             c->state = next;
+            if (c->is_growing && next >= CONNECTION_OPEN) {
+                c->is_growing = false;
+                descriptors_expect(-CONNECTION_GROWTH);
+            }
             connection_record(c);
             event = enters[next](c);
         }

@@ -9,6 +9,7 @@
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "manager/connection.h"
+#include "manager/descriptors.h"
 #include "manager/events.h"
 #include "manager/keys.h"
 #include "manager/ledger.h"
@@ -341,6 +342,8 @@ connection_new(struct client *client, enum tls_role role, const struct connectio
     TAILQ_INSERT_TAIL(&connections, c, entry);
     TAILQ_INSERT_TAIL(&c->owner->connections, c, owner_entry);
     map_put(&connections_by_number, c->number, c);
+    c->is_growing = true;
+    descriptors_expect(CONNECTION_GROWTH);
     totals.opened++;
     if (events_wanted("connection_opened"))
         events_publish(

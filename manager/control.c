@@ -13,6 +13,7 @@
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "ipc/secret.h"
+#include "manager/descriptors.h"
 #include "manager/in_flight.h"
 #include "manager/manager.h"
 
@@ -108,6 +109,12 @@ accept_one(void)
 
     if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
         accept_with_spare();
+        return false;
+    }
+    if (descriptor_is_reserved(fd)) {
+        log_error("no descriptors are left for control clients");
+        turn_away(fd, "descriptors", (uint32_t)clients_count());
+        pause_accepting();
         return false;
     }
     if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))

@@ -12,6 +12,7 @@
 
 #include "ipc/fd.h"
 #include "ipc/message.h"
+#include "manager/descriptors.h"
 #include "manager/helpers.h"
 #include "manager/manager.h"
 
@@ -171,6 +172,8 @@ call_start(struct call *call, size_t i)
     call->fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (call->fd < 0)
         return errno;
+    if (descriptor_is_reserved(call->fd))
+        return EMFILE;
     if (connect(call->fd, (struct sockaddr *)&address, size) < 0 && errno != EINPROGRESS)
         return errno;
     if (uv_poll_init(manager_loop, &call->poll, call->fd) != 0)

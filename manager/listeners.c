@@ -19,6 +19,7 @@
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "manager/connection.h"
+#include "manager/descriptors.h"
 #include "manager/events.h"
 #include "manager/ledger.h"
 #include "manager/manager.h"
@@ -207,6 +208,11 @@ socket_of_family(int family, bool reuseaddr, const char **what)
     *what = "socket";
     if (fd < 0)
         return -1;
+    if (descriptor_is_reserved(fd)) {
+        close(fd);
+        errno = EMFILE;
+        return -1;
+    }
     if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, reuseaddr ? &one : &zero, sizeof(one));
@@ -450,6 +456,11 @@ accept_next(struct listener *l)
         return false;
     }
     peer = listener_accept_one(l);
+    if (descriptor_is_reserved(peer)) {
+        fd_close(&peer);
+        listener_pause(l, "no descriptors are left");
+        return false;
+    }
     if (peer >= 0) {
         begin_connection(l, peer);
         return true;

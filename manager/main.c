@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/un.h>
 
 #include "ipc/clock.h"
@@ -21,13 +20,13 @@
 #include "manager/config.h"
 #include "manager/control.h"
 #include "manager/description.h"
+#include "manager/descriptors.h"
 #include "manager/manager.h"
 #include "manager/reload.h"
 
 enum {
-    CLOSE_MS = 5000,            /* connections at a stop: close_notify both ways, then no longer */
-    FLUSH_MS = 2000,            /* then the clients: what they have not read by then is lost */
-    DESCRIPTORS_RESERVED = 512, /* stocks of pairs and channels, listeners, clients */
+    CLOSE_MS = 5000, /* connections at a stop: close_notify both ways, then no longer */
+    FLUSH_MS = 2000, /* then the clients: what they have not read by then is lost */
 };
 
 extern const char cordon_api_json[];
@@ -147,27 +146,17 @@ read_arguments(int argc, char **argv)
         give_up(usage);
 }
 
-/*
- * Each connection holds up to three descriptors here (mailbox, pidfd, data).  Running out of them
- * would lose messages from cordond, and with them everything; refusing one connection too many
- * does not.
- */
+/* Each connection holds up to three here: mailbox, pidfd, data. */
 static void
 fit_connections_to_descriptors(struct config *c)
 {
-    struct rlimit files;
-    rlim_t room = 16;
+    uint32_t room = descriptors_for_others() / 3;
 
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
-        return;
-    if (files.rlim_cur > DESCRIPTORS_RESERVED + 3 * room)
-        room = (files.rlim_cur - DESCRIPTORS_RESERVED) / 3;
     if (c->connections_max <= room)
         return;
     if (config.connections_max != room)
-        log_info("connections are limited by descriptors connections_max=%u rlimit_nofile=%llu",
-                 (unsigned)room, (unsigned long long)files.rlim_cur);
-    c->connections_max = (uint32_t)room;
+        log_info("connections are limited by descriptors connections_max=%u", (unsigned)room);
+    c->connections_max = room;
 }
 
 const char *
@@ -202,6 +191,7 @@ read_config(void)
     enum log_level level;
     char why[1024];
 
+    descriptors_open();
     if (!manager_read_config(&config, &level, why, sizeof(why)))
         give_up(why);
     log_set_level(level);

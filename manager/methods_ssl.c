@@ -17,6 +17,7 @@
 #include "ipc/digest.h"
 #include "ipc/fd.h"
 #include "ipc/log.h"
+#include "manager/descriptors.h"
 #include "manager/manager.h"
 #include "manager/methods.h"
 
@@ -227,6 +228,10 @@ method_listen(struct request *r)
         request_fail(r, &f);
         return;
     }
+    if (!descriptors_have_room(&f)) {
+        request_fail(r, &f);
+        return;
+    }
     g = calloc(1, sizeof(*g));
     assert(g != NULL);
     g->request = r;
@@ -385,7 +390,7 @@ method_connect(struct request *r)
     struct options options;
     struct failure f;
 
-    if (!connections_have_room(&f) ||
+    if (!connections_have_room(&f) || !descriptors_have_room(&f) ||
         options_read(&options, ROLE_CLIENT, NULL, json_object_get(request_params(r), "options"), r,
                      &f) != RESULT_OK) {
         request_fail(r, &f);
@@ -506,7 +511,7 @@ method_upgrade(struct request *r)
     struct failure f;
     int fd, already_read;
 
-    if (!connections_have_room(&f)) {
+    if (!connections_have_room(&f) || !descriptors_have_room(&f)) {
         request_fail(r, &f);
         return;
     }

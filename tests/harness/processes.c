@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ipc/fd.h"
@@ -430,4 +432,41 @@ process_memory_count(pid_t pid, const void *bytes, size_t size)
         fclose(maps);
     fd_close(&memory);
     return count;
+}
+
+/* Of its own uid and gid, since root may not without CAP_SYS_RESOURCE. */
+static bool
+limit_as(uid_t uid, gid_t gid, pid_t pid, unsigned count)
+{
+    struct rlimit limit;
+
+    if (geteuid() == 0 && (setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0))
+        return false;
+    if (prlimit(pid, RLIMIT_NOFILE, NULL, &limit) != 0)
+        return false;
+    limit.rlim_cur = count > 0 ? count : limit.rlim_max;
+    return prlimit(pid, RLIMIT_NOFILE, &limit, NULL) == 0;
+}
+
+bool
+process_limit_descriptors(pid_t pid, unsigned count)
+{
+    char path[64];
+    char *status, *ids;
+    unsigned uid = 0, gid = 0;
+    int ended = -1;
+    pid_t child;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    status = harness_read_file(path, NULL);
+    ids = status != NULL ? strstr(status, "\nUid:") : NULL;
+    if (ids == NULL || sscanf(ids, " Uid: %u %*u %*u %*u Gid: %u", &uid, &gid) != 2) {
+        free(status);
+        return false;
+    }
+    free(status);
+    child = fork();
+    if (child == 0)
+        _exit(limit_as(uid, gid, pid, count) ? 0 : 1);
+    return waitpid(child, &ended, 0) == child && ended == 0;
 }

@@ -51,6 +51,9 @@ long process_memory_count(pid_t pid, const void *bytes, size_t size);
 /* Waits for the end of a process that is not our child (pidfd). true: it has ended. */
 bool process_wait_end(pid_t pid, int64_t deadline_ms);
 
+/* Another RLIMIT_NOFILE, at most its hard one; 0: that. */
+bool process_limit_descriptors(pid_t pid, unsigned count);
+
 /* By pidfd, and only if it is still below root. */
 bool process_signal(pid_t root, pid_t pid, int number);
 

@@ -1,6 +1,9 @@
 /* Descriptors that run out: on their way to somebody, in the manager, in everybody's count. */
 #include "tests/harness/connection.h"
 
+#include <cerrno>
+#include <fcntl.h>
+
 extern "C" {
 #include "ipc/fd.h"
 }
@@ -149,6 +152,214 @@ TEST_F(TooManyOnTheirWayTest, EverybodyWaitsAndNothingEnds) {
     ExpectEcho(owned, peer);
     client().Must("ssl.close", OnConn(owned.conn));
     client().Must("ssl.close", OnConn(before.conn));
+}
+
+/* --- in the manager -------------------------------------------------------------------------- */
+
+/* The manager keeps the last 512 for our own processes. */
+class FewDescriptorsTest : public DescriptorsTest {
+protected:
+    FewDescriptorsTest() : DescriptorsTest(1024) {}
+
+    void SetUp() override {
+        DescriptorsTest::SetUp();
+        listener_ = Listen(client(), Identity("ecdsa"));
+        there_ = std::make_unique<std::pair<Owned, Tls>>(Accept(listener_));
+    }
+    void TearDown() override {
+        ExpectUndisturbed();
+        client().Must("ssl.close", OnConn(there_->first.conn));
+        there_.reset();
+        {
+            auto [owned, peer] = Accept(listener_);
+            ExpectEcho(owned, peer);
+            client().Must("ssl.close", OnConn(owned.conn));
+        }
+        DescriptorsTest::TearDown();
+    }
+
+    /* Whoever was there before goes on. */
+    void ExpectUndisturbed() {
+        client().Must("cordon.status");
+        ExpectEcho(there_->first, there_->second);
+    }
+
+    Listener listener_;
+    std::unique_ptr<std::pair<Owned, Tls>> there_;
+};
+
+TEST_F(FewDescriptorsTest, ClientsTooManyAreTurnedAway) {
+    int64_t id = client().Request("ssl.accept", "{\"listener\": \"" + listener_.handle + "\"}");
+    std::vector<std::unique_ptr<Client>> crowd;
+    size_t from = 0;
+
+    for (int i = 0; i < 700; i++)
+        crowd.push_back(std::make_unique<Client>(tree_));
+    /* The first time some of them are copies on their way to cordond, which makes room once more. */
+    for (int i = 0; i < 3; i++) {
+        ASSERT_TRUE(WaitLog("error manager no descriptors are left for control clients", from));
+        from = harness_tree_log_size(tree_);
+    }
+    ExpectUndisturbed();
+    {
+        Tls caller(harness_connect_tcp(listener_.port), {});
+        EXPECT_FALSE(caller.Handshake()) << "there is no room for it";
+        EXPECT_TRUE(WaitLog("listener=[^ ]* pauses why=\"no descriptors are left\""));
+    }
+    crowd.clear();
+    ASSERT_TRUE(
+        Eventually([&] { return client().Must("cordon.status").Integer("result.clients") == 1; }));
+    Tls caller(harness_connect_tcp(listener_.port), {});
+    EXPECT_TRUE(caller.Handshake());
+    Owned owned = OwnedOf(client().Reply(id));
+    ExpectEcho(owned, caller);
+    client().Must("ssl.close", OnConn(owned.conn));
+}
+
+TEST_F(FewDescriptorsTest, CallersTooManyWait) {
+    Listener crowded =
+        Listen(client(), Identity("ecdsa"), R"(, "accept": "auto", "handshakes_max": 1000)");
+    std::vector<Tls> callers;
+
+    for (int i = 0; i < 250; i++) {
+        callers.emplace_back(harness_connect_tcp(crowded.port), harness_tls_options{});
+        harness_tls_say_hello(callers.back().get());
+    }
+    ASSERT_TRUE(WaitLog("listener=" + crowded.handle + " pauses"));
+    ExpectUndisturbed();
+    callers.clear();
+    client().Must("ssl.close", "{\"listener\": \"" + crowded.handle + "\"}");
+}
+
+TEST_F(FewDescriptorsTest, DescriptorsThatClientsSendFindNoRoom) {
+    Fd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const std::vector<int> sixty(60, null.get());
+    std::vector<std::unique_ptr<Client>> crowd;
+
+    for (int i = 0; i < 20; i++) {
+        crowd.push_back(std::make_unique<Client>(tree_));
+        crowd.back()->Must("cordon.status");
+    }
+    /* Without a line, so that nothing claims them. */
+    for (const auto &c : crowd)
+        ASSERT_TRUE(harness_client_send(c->raw(), " ", 1, sixty.data(), sixty.size(),
+                                        harness_deadline(HARNESS_WAIT_MS)));
+    EXPECT_TRUE(harness_client_ended(crowd.back()->raw(), harness_deadline(HARNESS_WAIT_MS)));
+    Line line;
+    ASSERT_TRUE(
+        harness_client_line(crowd.back()->raw(), line.raw(), harness_deadline(HARNESS_WAIT_MS)));
+    EXPECT_EQ("descriptors", line.Reason()) << line.Text();
+    ExpectUndisturbed();
+}
+
+TEST_F(FewDescriptorsTest, ListenersTooManyAreRefused) {
+    const std::string params = R"({"listen": {"address": "127.0.0.1", "port": 0}, "options": {)" +
+                               Identity("ecdsa") + "}}";
+    Client greedy(tree_);
+    Line line;
+
+    for (int i = 0; i < 600; i++) {
+        line = greedy.Call("ssl.listen", params);
+        if (!line.IsResult())
+            break;
+    }
+    EXPECT_EQ("limit", line.Reason()) << line.Text();
+    EXPECT_EQ("descriptors", line.String("error.data.which")) << line.Text();
+    ExpectUndisturbed();
+}
+
+/* --- none at all ----------------------------------------------------------------------------- */
+
+class NoDescriptorsTest : public DescriptorsTest {
+protected:
+    void SetUp() override {
+        DescriptorsTest::SetUp();
+        manager_ = Pid("cordon manager");
+    }
+
+    /* The manager cannot open a single one from here on. */
+    void TakeAll() {
+        std::string folder = "/proc/" + std::to_string(manager_) + "/fd/";
+        unsigned lowest = 0;
+        char target[64];
+
+        while (readlink((folder + std::to_string(lowest)).c_str(), target, sizeof(target)) > 0)
+            lowest++;
+        ASSERT_GT(lowest, 3U);
+        ASSERT_TRUE(process_limit_descriptors(manager_, lowest));
+    }
+    void GiveBack() { ASSERT_TRUE(process_limit_descriptors(manager_, 0)); }
+
+    /* What the manager has had of the processor. */
+    int64_t ProcessorMs() {
+        char *stat =
+            harness_read_file(("/proc/" + std::to_string(manager_) + "/stat").c_str(), nullptr);
+        unsigned long user = 0, kernel = 0;
+
+        EXPECT_NE(nullptr, stat);
+        if (stat != nullptr)
+            sscanf(strrchr(stat, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+                   &user, &kernel);
+        free(stat);
+        return static_cast<int64_t>(user + kernel) * 1000 / sysconf(_SC_CLK_TCK);
+    }
+
+    pid_t manager_ = 0;
+};
+
+TEST_F(NoDescriptorsTest, AListenerSendsOneCallerAwayAndPauses) {
+    Listener listener = Listen(client(), Identity("ecdsa"));
+    int64_t id = client().Request("ssl.accept", "{\"listener\": \"" + listener.handle + "\"}");
+    size_t from = harness_tree_log_size(tree_);
+
+    ASSERT_NO_FATAL_FAILURE(TakeAll());
+    {
+        int64_t before_ms = ProcessorMs();
+        std::vector<Tls> callers;
+
+        for (int i = 0; i < 5; i++) {
+            callers.emplace_back(harness_connect_tcp(listener.port), harness_tls_options{});
+            harness_tls_say_hello(callers.back().get());
+        }
+        for (int i = 0; i < 3; i++) {
+            ASSERT_TRUE(WaitLog("pauses why=\"Too many open files\" pause_ms=1000", from)) << i;
+            from = harness_tree_log_size(tree_);
+        }
+        /* Two seconds have passed, of which a loop that spins takes all. */
+        EXPECT_LT(ProcessorMs() - before_ms, 500);
+        EXPECT_FALSE(callers[0].Handshake());
+    }
+    GiveBack();
+    Tls caller(harness_connect_tcp(listener.port), {});
+    EXPECT_TRUE(caller.Handshake());
+    Owned owned = OwnedOf(client().Reply(id));
+    ExpectEcho(owned, caller);
+    client().Must("ssl.close", OnConn(owned.conn));
+}
+
+TEST_F(NoDescriptorsTest, AClientIsToldSoAndTheOthersWait) {
+    ASSERT_NO_FATAL_FAILURE(TakeAll());
+    {
+        int64_t before_ms = ProcessorMs();
+        std::vector<std::unique_ptr<Client>> crowd;
+
+        for (int i = 0; i < 20; i++)
+            crowd.push_back(std::make_unique<Client>(tree_));
+        for (auto &turned_away : crowd) {
+            Line line;
+
+            ASSERT_TRUE(harness_client_line(turned_away->raw(), line.raw(),
+                                            harness_deadline(HARNESS_WAIT_MS)));
+            EXPECT_EQ("limit", line.Reason()) << line.Text();
+            EXPECT_EQ("descriptors", line.String("error.data.which")) << line.Text();
+        }
+        /* It took 19 pauses of 100 ms. */
+        EXPECT_LT(ProcessorMs() - before_ms, 500);
+    }
+    client().Must("cordon.status");
+    GiveBack();
+    Client after(tree_);
+    after.Must("cordon.status");
 }
 
 } /* namespace */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ipc/fd.h"
+#include "ipc/message.h"
 #include "ipc/secret.h"
 #include "manager/line.h"
 
@@ -30,6 +31,8 @@ static const struct number_key {
     { "clients_max", offsetof(struct config, clients_max), 1, 65536, 4096 },
     { "requests_max", offsetof(struct config, requests_max), 1, 65536, 1024 },
     { "contexts_max", offsetof(struct config, contexts_max), 1, 65536, 4096 },
+    { "nursery_forks_max", offsetof(struct config, nursery_forks_max), 1, BOARD_PAGES, 10000 },
+    { "nursery_age_max", offsetof(struct config, nursery_age_max_s), 1, 31536000, 600 },
     { "ssl_pem_cache_clean", offsetof(struct config, pem_cache_clean_ms), 0, 2147483647, 120000 },
 };
 

@@ -29,6 +29,8 @@ struct config {
     uint32_t clients_max;        /* 4096 */
     uint32_t requests_max;       /* open ones of one client: 1024 */
     uint32_t contexts_max;       /* 4096 */
+    uint32_t nursery_forks_max;  /* 10000: then a fresh one follows */
+    uint32_t nursery_age_max_s;  /* 600: the same */
     enum log_format log_format;  /* text */
     uint32_t pem_cache_clean_ms; /* changed files are looked for; 120000; 0: never */
     gid_t admin_group;           /* (gid_t)-1: none */

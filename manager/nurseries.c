@@ -19,8 +19,6 @@
 #include "manager/tree.h"
 
 enum {
-    FORKS_MAX = 10000,
-    AGE_MAX_MS = 600000,
     PATIENCE_MS = 250,    /* how long a spawn waits for a clean nursery */
     START_MAX_MS = 30000, /* how long a nursery may take to be ready */
     TICK_MS = 5000,
@@ -676,8 +674,8 @@ nursery_spawn(struct nursery *n, uint64_t connection, const struct message *spaw
     n->in_flight++;
     n->forks++;
     channel_send(n->channel, spawn);
-    if (n->forks >= FORKS_MAX)
-        nursery_retire(n, "10,000 forks");
+    if (n->forks >= config.nursery_forks_max)
+        nursery_retire(n, "it has forked nursery_forks_max times");
     return w;
 }
 
@@ -695,8 +693,9 @@ on_tick(uv_timer_t *timer)
             return;
         }
     }
-    if (usable() != NULL && current->forks > 0 && now - current->since_ms > AGE_MAX_MS)
-        nursery_retire(current, "10 minutes");
+    if (usable() != NULL && current->forks > 0 &&
+        now - current->since_ms > (int64_t)config.nursery_age_max_s * 1000)
+        nursery_retire(current, "it has forked for nursery_age_max");
 }
 
 void

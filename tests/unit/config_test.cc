@@ -46,6 +46,7 @@ TEST_F(ConfigTest, AnEmptyObjectChangesNothing) {
 TEST_F(ConfigTest, EveryKeyIsRead) {
     ASSERT_TRUE(Parse(R"({"alert_timeout":1,"restart_intensity":2,"restart_period":3,
         "connections_max":4,"listeners_max":5,"clients_max":6,"requests_max":7,"contexts_max":8,
+        "nursery_forks_max":9,"nursery_age_max":10,
         "ssl_pem_cache_clean":0,"log_level":"debug","log_format":"json","admin_group":10,
         "system_trust_file":"/t"})"))
         << why_;
@@ -57,6 +58,8 @@ TEST_F(ConfigTest, EveryKeyIsRead) {
     EXPECT_EQ(6U, c_.clients_max);
     EXPECT_EQ(7U, c_.requests_max);
     EXPECT_EQ(8U, c_.contexts_max);
+    EXPECT_EQ(9U, c_.nursery_forks_max);
+    EXPECT_EQ(10U, c_.nursery_age_max_s);
     EXPECT_EQ(0U, c_.pem_cache_clean_ms);
     EXPECT_EQ(10U, c_.admin_group);
     EXPECT_EQ(LOG_DEBUG, level_);

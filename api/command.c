@@ -9,12 +9,12 @@
 
 #include "api/output.h"
 
-extern const struct command command_call, command_connect, command_events, command_info,
-    command_kill, command_list, command_reload, command_stop;
+extern const struct command command_call, command_connect, command_doctor, command_events,
+    command_info, command_kill, command_list, command_reload, command_stop;
 
 const struct command *const commands[] = {
-    &command_connect, &command_list, &command_info, &command_events, &command_call, &command_kill,
-    &command_reload,  &command_stop, NULL,
+    &command_connect, &command_list,   &command_info, &command_events, &command_call,
+    &command_kill,    &command_reload, &command_stop, &command_doctor, NULL,
 };
 
 const struct option_row common_options[] = {

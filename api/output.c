@@ -306,7 +306,7 @@ output_table(const struct column *columns, const json_t *rows)
                 widths[count] = width;
         }
     }
-    for (size_t at = 0; at < count; at++)
+    for (size_t at = 0; at < count && *columns[0].title; at++)
         print_cell(&columns[at], columns[at].title, widths[at], at + 1 == count);
     json_array_foreach (rows, i, row) {
         for (size_t at = 0; at < count; at++)

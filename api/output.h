@@ -58,7 +58,10 @@ struct column {
     bool is_right; /* numbers line up at their ends */
 };
 
-/* The columns as wide as they must be; columns end with one without title.  Borrows rows. */
+/*
+ * The columns as wide as they must be; they end with one whose title is NULL.  No line of titles when
+ * the first is empty.  Borrows rows.
+ */
 void output_table(const struct column *columns, const json_t *rows);
 
 #endif

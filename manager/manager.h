@@ -72,6 +72,8 @@ json_t *connections_snapshot(struct client *c);
 void connections_count(const struct client *c, uint32_t *connections, uint32_t *listeners);
 /* What the nursery's library has: masks and codes as in nursery_ready; false before it is ready. */
 bool nurseries_library(uint32_t *versions, const uint8_t **suites, size_t *suites_size);
+/* "GnuTLS 3.7.9, linked statically"; "" before the first nursery is ready. */
+const char *nurseries_library_name(void);
 
 /* Ledger rows of clients, subscriptions and requests (ledger.h has the others). */
 void ledger_client_open(uint64_t number, uid_t uid);

@@ -45,7 +45,8 @@ void
 method_status(struct request *r)
 {
     json_t *status = json_pack(
-        "{s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "version", CORDON_VERSION, "start",
+        "{s:s, s:s?, s:I, s:I, s:s, s:I, s:I, s:o}", "version", CORDON_VERSION, "library",
+        *nurseries_library_name() ? nurseries_library_name() : NULL, "start",
         (json_int_t)manager_start_number(), "uptime_ms", (json_int_t)manager_uptime_ms(),
         "log_level", log_level_name(log_get_level()), "clients", (json_int_t)clients_count(),
         "subscriptions", (json_int_t)events_subscription_count(), "processes", tree_processes());

@@ -81,6 +81,7 @@ static struct {
     uint32_t versions;
     uint8_t suites[512];
     size_t suites_size;
+    char name[101]; /* "GnuTLS 3.7.9"; "": not known yet */
 } library;
 
 /* Ends that cordond told of before the nursery's forked was read. */
@@ -101,6 +102,12 @@ nurseries_library(uint32_t *versions, const uint8_t **suites, size_t *suites_siz
     *suites = library.suites;
     *suites_size = library.suites_size;
     return library.is_known;
+}
+
+const char *
+nurseries_library_name(void)
+{
+    return library.name;
 }
 
 /* --- workers --- */
@@ -341,6 +348,7 @@ handle_ready(struct nursery *n, const struct message_nursery_ready *ready)
         return;
     library.is_known = true;
     library.versions = ready->versions;
+    log_escape(library.name, sizeof(library.name), ready->library, strlen(ready->library));
     library.suites_size = ready->suites.size < sizeof(library.suites) ? ready->suites.size
                                                                       : sizeof(library.suites);
     memcpy(library.suites, ready->suites.data, library.suites_size);

@@ -7,7 +7,9 @@
 import json
 import os
 import re
+import resource
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -400,6 +402,83 @@ class RealTest(CommandTest):
             try:
                 self.run_command(0, "stop", "--socket", tree.socket)
                 self.assertEqual(0, tree.process.wait(TIME_LIMIT_S))
+            finally:
+                tree.stop()
+
+
+class DoctorTest(CommandTest):
+    def findings(self, *arguments, program=CORDON, **kwargs):
+        """{name: (level, text)}, and the exit status is what they say."""
+        process = subprocess.run([program, "doctor", "--json", *arguments], capture_output=True,
+                                 timeout=TIME_LIMIT_S, **kwargs)
+        self.assertEqual(b"", process.stderr)
+        found = {f["name"]: (f["level"], f["text"])
+                 for f in json.loads(process.stdout)["findings"]}
+        levels = {level for level, _ in found.values()}
+        self.assertLessEqual(levels, {"ok", "warn", "bad"})
+        self.assertEqual(1 if "bad" in levels else 0, process.returncode)
+        return found
+
+    def test_everything_is_looked_at_one_line_a_finding(self):
+        found = self.findings()
+        self.assertLessEqual({"manager", "kernel", "calls", "descriptors", "processes", "memlock",
+                              "core", "ptrace", "seccomp", "namespaces", "backlog", "random",
+                              "clock", "users", "uids", "programs", "socket", "ca_bundle",
+                              "config", "libgnutls30", "libnettle8", "libuv1", "walls"},
+                             set(found))
+        self.assertEqual(("warn", True),
+                         (found["walls"][0], "not built yet" in found["walls"][1]))
+        out = subprocess.run([CORDON, "doctor"], capture_output=True, text=True,
+                             timeout=TIME_LIMIT_S).stdout
+        self.assertEqual(len(found), len(out.splitlines()))
+        self.assertRegex(out, r"(?m)^ok    kernel ")
+
+    def test_limits_that_are_too_low(self):
+        def limits(kind, number):
+            return lambda: resource.setrlimit(kind, (number, number))
+
+        found = self.findings(preexec_fn=limits(resource.RLIMIT_NOFILE, 1112))
+        self.assertEqual("warn", found["descriptors"][0])
+        self.assertIn("room for 200 connections", found["descriptors"][1])
+        found = self.findings(preexec_fn=limits(resource.RLIMIT_NOFILE, 540))
+        self.assertEqual("bad", found["descriptors"][0])
+        found = self.findings(preexec_fn=limits(resource.RLIMIT_MEMLOCK, 65536))
+        self.assertEqual("warn", found["memlock"][0])
+
+    def test_programs_that_others_may_change(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for part in ("bin", "libexec/cordon"):
+                shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
+            program = os.path.join(folder, "bin", "cordon")
+            keeper = os.path.join(folder, "libexec/cordon/keeper")
+            self.assertEqual("ok", self.findings(program=program)["programs"][0])
+            os.chmod(keeper, 0o757)
+            level, text = self.findings(program=program)["programs"]
+            self.assertEqual(("bad", True), (level, "anybody may write" in text))
+            self.assertIn("/keeper: ", text)
+            os.chmod(keeper, 0o755)
+            os.chmod(os.path.dirname(keeper), 0o777)        # could put another in its place
+            self.assertEqual("bad", self.findings(program=program)["programs"][0])
+            os.chmod(os.path.dirname(keeper), 0o755)
+            os.unlink(keeper)
+            self.assertIn("No such file", self.findings(program=program)["programs"][1])
+
+    def test_a_manager_that_is_named_and_not_there_is_bad(self):
+        found = self.findings("--socket", "/nowhere/control.sock")
+        self.assertEqual("bad", found["manager"][0])
+        self.assertIn("/nowhere/control.sock", found["manager"][1])
+
+    def test_a_manager_that_runs_says_with_what(self):
+        with tempfile.TemporaryDirectory() as folder:
+            give_folder(folder)
+            tree = Cordon(folder)
+            try:
+                with cordon.open(tree.socket) as client:
+                    while client.call("cordon.status")["library"] is None:
+                        pass                    # no nursery is ready yet
+                found = self.findings("--socket", tree.socket)
+                self.assertEqual("ok", found["manager"][0])
+                self.assertRegex(found["nursery"][1], r"GnuTLS 3\.")
             finally:
                 tree.stop()
 

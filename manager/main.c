@@ -36,6 +36,7 @@ uv_loop_t *manager_loop;
 
 /* From the command line; NULL: not given. */
 static const char *socket_path, *config_path, *level_name, *format_name;
+static bool is_limited_by_descriptors;
 static bool is_stopping;
 static bool is_serving;
 static int64_t started_ms;
@@ -154,9 +155,8 @@ fit_connections_to_descriptors(struct config *c)
 
     if (c->connections_max <= room)
         return;
-    if (config.connections_max != room)
-        log_info("connections are limited by descriptors connections_max=%u", (unsigned)room);
     c->connections_max = room;
+    is_limited_by_descriptors = true;
 }
 
 const char *
@@ -196,6 +196,9 @@ read_config(void)
         give_up(why);
     log_set_level(level);
     log_set_format(config.log_format);
+    if (is_limited_by_descriptors)
+        log_info("connections are limited by descriptors connections_max=%u",
+                 (unsigned)config.connections_max);
 }
 
 int

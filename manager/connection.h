@@ -100,6 +100,8 @@ struct connection {
     int peer;         /* owned, until hello; -1 */
     int already_read; /* sealed memfd; owned; -1 */
     struct address peername, sockname;
+    struct address proxied_by; /* who said so; size 0: the kernel */
+    int plain;                 /* DELIVER_CLIENT: who called us; owned, until delivered; -1 */
 
     struct pair_want pair_want;
     struct spawn_want spawn_want;
@@ -135,10 +137,11 @@ struct connection {
 /* --- connections.c --- */
 
 /* Borrows context (may be NULL) and listener (may be NULL), and holds them; client may be NULL for
- * lifetime only.  Takes peer (-1: none yet). */
+ * lifetime only.  Takes peer (-1: none yet).  said: what a proxy says of it; borrowed; NULL: none. */
 struct connection *connection_new(struct client *client, enum tls_role role,
                                   const struct connection_options *options,
-                                  struct listener *listener, int peer);
+                                  struct listener *listener, int peer,
+                                  const struct proxy_input *said);
 int64_t clock_unix_ms(void);
 void connection_set_context(struct connection *c, struct context *context);
 struct connection *connection_by_number(uint64_t number);

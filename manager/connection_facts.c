@@ -127,6 +127,7 @@ connection_info(const struct connection *c)
     json_object_set_new(json, "peer_certificate", certificate_json(f));
     json_object_set_new(json, "peername", address_json(&c->peername));
     json_object_set_new(json, "sockname", address_json(&c->sockname));
+    json_object_set_new(json, "proxied_by", address_json(&c->proxied_by));
     json_object_set_new(json, "handshake_ms", json_integer(f->took_ms));
     return json;
 }

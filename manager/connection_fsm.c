@@ -10,6 +10,7 @@ static const enum connection_state next[CONNECTION_STATE_COUNT][CONNECTION_EVENT
     [CONNECTION_NEW] = {
         EVENT(WAIT)         = CONNECTION_WAITING,
         EVENT(LOAD)         = CONNECTION_LOADING,
+        EVENT(DIAL)         = CONNECTION_DIALLING,
         EVENT(SPAWN)        = CONNECTION_SPAWNING,
     },
     [CONNECTION_WAITING] = {

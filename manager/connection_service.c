@@ -88,8 +88,8 @@ on_not_connected(void *owner, struct failure *f)
  * Until the worker has seen the peer's close_notify, whoever closes the last copy of this socket
  * resets it: a worker that is killed must not look like a peer that has said everything.
  */
-static void
-arm_socket(int fd)
+void
+connection_serve_socket(int fd)
 {
     const struct linger now = { .l_onoff = 1, .l_linger = 0 };
     const int one = 1;
@@ -160,7 +160,7 @@ on_connected(void *owner, int fd)
     struct connection *c = owner;
 
     c->dial = NULL;
-    arm_socket(fd);
+    connection_serve_socket(fd);
     if (c->deliver->proxy_header && !send_proxy_header(c, fd)) {
         int error = errno;
 
@@ -189,9 +189,15 @@ enum connection_event
 connection_serve(struct connection *c)
 {
     c->is_given = true;
-    if (c->deliver->kind == DELIVER_ECHO) {
+    switch (c->deliver->kind) {
+    case DELIVER_ECHO:
         send_data(c, -1, DATA_ECHO);
         return CONNECTION_EVENT_DELIVERED;
+    case DELIVER_CLIENT:
+        send_data(c, c->plain, DATA_SOCKET);
+        fd_close(&c->plain);
+        return CONNECTION_EVENT_DELIVERED;
+    default:
+        return serve_connect(c);
     }
-    return serve_connect(c);
 }

@@ -9,6 +9,9 @@
 /* Entering the state delivering.  What comes later is DELIVERED or the end. */
 enum connection_event connection_serve(struct connection *c);
 
+/* How a plain socket is made ready for a worker. */
+void connection_serve_socket(int fd);
+
 /* The state delivering has lasted for too long. */
 void connection_serve_late(struct connection *c);
 

@@ -114,11 +114,22 @@ on_not_connected(void *owner, struct failure *f)
     connection_end(c, NULL, f);
 }
 
+/* A service has nobody whose request has a timeout. */
+static int64_t
+dial_left_ms(struct connection *c)
+{
+    if (c->deliver != NULL) {
+        connection_wait(c, c->deliver->connect_timeout_ms);
+        return c->deliver->connect_timeout_ms;
+    }
+    return c->deadline_ms < 0 ? -1 : c->deadline_ms - clock_now_ms();
+}
+
 static enum connection_event
 enter_dialling(struct connection *c)
 {
     static const struct dial_events events = { on_connected, on_not_connected };
-    int64_t left_ms = c->deadline_ms < 0 ? -1 : c->deadline_ms - clock_now_ms();
+    int64_t left_ms = dial_left_ms(c);
 
     c->dial = dial_open(c->host, c->port, left_ms == 0 ? 1 : left_ms, &events, c);
     return CONNECTION_EVENT_NONE;
@@ -314,11 +325,19 @@ linger(struct connection *c)
     channel_finish(oldest->channel);
 }
 
-static enum connection_event
-enter_closing(struct connection *c)
+/* What the worker does not have yet, it need not have any more: a plain caller sees a reset. */
+static void
+let_other_side_go(struct connection *c)
 {
     dial_cancel(c->dial);
     c->dial = NULL;
+    fd_close(&c->plain);
+}
+
+static enum connection_event
+enter_closing(struct connection *c)
+{
+    let_other_side_go(c);
     connection_wait(c, CLOSING_MS);
     if (c->channel == NULL)
         return CONNECTION_EVENT_GONE;
@@ -334,8 +353,7 @@ enter_closing(struct connection *c)
 static enum connection_event
 enter_dying(struct connection *c)
 {
-    dial_cancel(c->dial);
-    c->dial = NULL;
+    let_other_side_go(c);
     nurseries_taint(c->generation);
     if (c->has_exited || c->worker == NULL)
         return CONNECTION_EVENT_STATUS;
@@ -351,8 +369,7 @@ connection_release(struct connection *c)
     uv_timer_stop(&c->stuck);
     context_load_cancel(c->load);
     c->load = NULL;
-    dial_cancel(c->dial);
-    c->dial = NULL;
+    let_other_side_go(c);
     tree_pair_forget(&c->pair_want);
     nurseries_want_forget(&c->spawn_want);
     if (c->peer >= 0)
@@ -514,6 +531,12 @@ on_timer(uv_timer_t *timer)
     case CONNECTION_WAITING:
         log_info("conn=%s closed why=\"no handshake within 60 s\"", c->handle);
         connection_end(c, "local", NULL);
+        break;
+    case CONNECTION_DIALLING:
+        failure_posix(&f, ETIMEDOUT, "connect");
+        log_info("conn=%s connect failed host=\"%s\" port=%u reason=etimedout", c->handle, c->host,
+                 c->port);
+        connection_end(c, NULL, &f);
         break;
     case CONNECTION_SPAWNING:
     case CONNECTION_RESPAWNING:

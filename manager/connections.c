@@ -310,7 +310,7 @@ connection_by_number(uint64_t number)
 
 struct connection *
 connection_new(struct client *client, enum tls_role role, const struct connection_options *options,
-               struct listener *listener, int peer)
+               struct listener *listener, int peer, const struct proxy_input *said)
 {
     struct connection *c = calloc(1, sizeof(*c));
     int status;
@@ -326,7 +326,7 @@ connection_new(struct client *client, enum tls_role role, const struct connectio
     c->listener = listener != NULL ? listener_hold(listener) : NULL;
     c->deliver = listener != NULL ? deliver_hold(listener_deliver(listener)) : NULL;
     c->peer = peer;
-    c->already_read = c->pair.ours = c->pair.theirs = -1;
+    c->already_read = c->plain = c->pair.ours = c->pair.theirs = -1;
     c->deadline_ms = -1;
     c->ledger_slot = LEDGER_NO_SLOT;
     c->opened_ms = clock_unix_ms();
@@ -338,6 +338,11 @@ connection_new(struct client *client, enum tls_role role, const struct connectio
     if (peer >= 0) {
         address_of_peer(peer, &c->peername);
         address_of_socket(peer, &c->sockname);
+    }
+    if (said != NULL && said->has_addresses) {
+        c->proxied_by = c->peername;
+        c->peername = said->source;
+        c->sockname = said->destination;
     }
     TAILQ_INSERT_TAIL(&connections, c, entry);
     TAILQ_INSERT_TAIL(&c->owner->connections, c, owner_entry);
@@ -402,6 +407,16 @@ connection_options_from(struct connection_options *out, const struct options *o)
         snprintf(out->server_name, sizeof(out->server_name), "%s", o->server_name);
     if (o->verify && o->verify_hostname != NULL)
         snprintf(out->verify_name, sizeof(out->verify_name), "%s", o->verify_hostname);
+}
+
+void
+connection_options_for(struct connection_options *out, const struct options *o, const char *host)
+{
+    connection_options_from(out, o);
+    if (o->server_name == NULL && !host_is_address(host))
+        snprintf(out->server_name, sizeof(out->server_name), "%s", host);
+    if (o->verify && o->verify_hostname == NULL)
+        snprintf(out->verify_name, sizeof(out->verify_name), "%s", host);
 }
 
 bool

@@ -35,6 +35,10 @@ struct connection_options {
 /* Takes from options what belongs to the connection; names only as they are given there. */
 void connection_options_from(struct connection_options *out, const struct options *options);
 
+/* The same for a client that calls host: the name it sends and checks, where options do not say. */
+void connection_options_for(struct connection_options *out, const struct options *options,
+                            const char *host);
+
 enum who {
     WHO_SEES, /* any client of the owner's uid, and administrators */
     WHO_OWNS,

@@ -55,17 +55,24 @@ parse_host_and_port(const char *text, char host[256], uint16_t *port)
     return true;
 }
 
+static void
+read_timeout(struct deliver *d, const json_t *json)
+{
+    const json_t *timeout = json_object_get(json, "connect_timeout");
+
+    if (json_is_integer(timeout))
+        d->connect_timeout_ms = (uint32_t)json_integer_value(timeout);
+}
+
 static enum result
 read_connect(struct deliver *d, const json_t *json, struct deliver_rights rights, struct failure *f)
 {
     const json_t *value = json_object_get(json, "connect");
-    const json_t *timeout = json_object_get(json, "connect_timeout");
     const char *text = json_string_value(value);
 
     d->kind = DELIVER_CONNECT;
     d->proxy_header = json_object_get(json, "proxy_protocol") != NULL;
-    if (json_is_integer(timeout))
-        d->connect_timeout_ms = (uint32_t)json_integer_value(timeout);
+    read_timeout(d, json);
     log_escape(d->target, sizeof(d->target), text, strlen(text));
     if (text[0] != '/') {
         if (parse_host_and_port(text, d->host, &d->port))
@@ -96,6 +103,20 @@ read_echo(struct deliver *d, const json_t *json, struct failure *f)
     return json_is_true(value) ? RESULT_OK : wrong(f, "echo", value, "can only be true");
 }
 
+static enum result
+read_client(struct deliver *d, const json_t *json)
+{
+    const json_t *client = json_object_get(json, "client");
+    const char *host = json_string_value(json_object_get(client, "host"));
+
+    d->kind = DELIVER_CLIENT;
+    read_timeout(d, json);
+    snprintf(d->host, sizeof(d->host), "%s", host);
+    d->port = (uint16_t)json_integer_value(json_object_get(client, "port"));
+    log_escape(d->target, sizeof(d->target), host, strlen(host));
+    return RESULT_OK;
+}
+
 /* --- the whole ----------------------------------------------------------------------------- */
 
 /* What has a meaning for one kind alone. */
@@ -103,17 +124,18 @@ static enum result
 check_companions(const json_t *json, struct failure *f)
 {
     static const struct {
-        const char *name, *of, *why;
+        const char *name, *of, * or, *why;
     } companions[] = {
-        { "proxy_protocol", "connect", "has a meaning only with connect" },
-        { "connect_timeout", "connect", "has a meaning only with connect" },
-        { "user", "exec", "has a meaning only with exec" },
+        { "proxy_protocol", "connect", "connect", "has a meaning only with connect" },
+        { "connect_timeout", "connect", "client", "has a meaning only with connect and client" },
+        { "user", "exec", "exec", "has a meaning only with exec" },
     };
 
     for (size_t i = 0; i < sizeof(companions) / sizeof(companions[0]); i++) {
         const json_t *value = json_object_get(json, companions[i].name);
 
-        if (value != NULL && json_object_get(json, companions[i].of) == NULL)
+        if (value != NULL && json_object_get(json, companions[i].of) == NULL &&
+            json_object_get(json, companions[i].or) == NULL)
             return wrong(f, companions[i].name, value, companions[i].why);
     }
     return RESULT_OK;
@@ -133,7 +155,9 @@ read_kind(struct deliver *d, const json_t *json, struct deliver_rights rights, s
         return read_connect(d, json, rights, f);
     if (json_object_get(json, "echo") != NULL)
         return read_echo(d, json, f);
-    failure_not_supported(f, "deliver", "only connect and echo are there yet", NULL);
+    if (json_object_get(json, "client") != NULL)
+        return read_client(d, json);
+    failure_not_supported(f, "deliver", "exec is not there yet", NULL);
     return RESULT_NOT_SUPPORTED;
 }
 
@@ -190,6 +214,8 @@ deliver_row(const struct deliver *d)
         return json_null();
     if (d->kind == DELIVER_ECHO)
         return json_pack("{s:b}", "echo", 1);
+    if (d->kind == DELIVER_CLIENT)
+        return json_pack("{s:{s:s, s:i}}", "client", "host", d->target, "port", d->port);
     row = json_pack("{s:s}", "connect", d->target);
     if (d->proxy_header)
         json_object_set_new(row, "proxy_protocol", json_integer(2));

@@ -18,7 +18,9 @@
 
 #include "ipc/fd.h"
 #include "ipc/log.h"
+#include "manager/arrivals.h"
 #include "manager/connection.h"
+#include "manager/connection_service.h"
 #include "manager/descriptors.h"
 #include "manager/events.h"
 #include "manager/ledger.h"
@@ -59,6 +61,7 @@ struct listener {
     struct key *password_key; /* a reference; NULL: its key has no password */
     struct listener_files files, refused_files;
     struct deliver *deliver; /* a reference; NULL */
+    struct arrivals *arrivals; /* owned; NULL: no accept_proxy, or closed */
     bool is_auto;
     enum listener_mode mode;
     unsigned handshakes_max, accept_queue;
@@ -199,10 +202,17 @@ listener_row(const struct listener *l)
 
 /* --- the socket --- */
 
+/* Who connects and says nothing costs no process, not even an accept; 0: it may wait for the server. */
+static void
+set_defer_accept(int fd, int seconds)
+{
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+}
+
 static int
 socket_of_family(int family, bool reuseaddr, const char **what)
 {
-    int one = 1, zero = 0, seconds = DEFER_ACCEPT_S;
+    int one = 1, zero = 0;
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     *what = "socket";
@@ -216,8 +226,7 @@ socket_of_family(int family, bool reuseaddr, const char **what)
     if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, reuseaddr ? &one : &zero, sizeof(one));
-    /* Who connects and says nothing costs no process, not even an accept. */
-    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+    set_defer_accept(fd, DEFER_ACCEPT_S);
     return fd;
 }
 
@@ -318,13 +327,16 @@ listener_accept_one(struct listener *l)
 static bool
 wants_more(const struct listener *l)
 {
+    size_t coming;
+
     if (l->owner == NULL || l->is_paused)
         return false;
     if (l->mode == MODE_TRANSPORT)
-        return l->waiting_count > 0;
-    if (l->mode != MODE_HANDSHAKE || l->handshaking >= l->handshakes_max)
+        return l->waiting_count > arrivals_count(l->arrivals);
+    coming = l->handshaking + arrivals_count(l->arrivals);
+    if (l->mode != MODE_HANDSHAKE || coming >= l->handshakes_max)
         return false;
-    return l->is_auto || l->ready_count + l->handshaking < l->accept_queue + l->waiting_count;
+    return l->is_auto || l->ready_count + coming < l->accept_queue + l->waiting_count;
 }
 
 static struct request *
@@ -350,16 +362,47 @@ set_nodelay(int fd, bool nodelay)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof(value));
 }
 
+/* Plain in, TLS out: the caller waits until the server is reached and agrees. */
 static void
-begin_connection(struct listener *l, int peer)
+begin_outwards(struct listener *l, int plain, const struct proxy_input *said)
+{
+    struct connection_options options;
+    struct address caller;
+    struct connection *c;
+    char text[160];
+
+    connection_options_for(&options, &l->options, l->deliver->host);
+    connection_serve_socket(plain);
+    c = connection_new(owner_client(l->owner), ROLE_CLIENT, &options, l, -1, NULL);
+    c->plain = plain;
+    strcpy(c->host, l->deliver->host);
+    c->port = l->deliver->port;
+    c->is_unasked = true;
+    l->accepted++;
+    l->handshaking++;
+    connection_set_context(c, l->context);
+    address_of_peer(plain, &caller);
+    address_text(said != NULL && said->has_addresses ? &said->source : &caller, text, sizeof(text));
+    log_info("conn=%s plain caller=%s host=\"%s\" port=%u", c->handle, text, l->deliver->target,
+             l->deliver->port);
+    connection_step(c, CONNECTION_EVENT_DIAL);
+}
+
+/* Takes peer.  said: by a proxy; NULL: nothing. */
+static void
+begin_connection(struct listener *l, int peer, const struct proxy_input *said)
 {
     struct connection_options options;
     struct connection *c;
     struct request *r;
 
+    if (l->deliver != NULL && l->deliver->kind == DELIVER_CLIENT) {
+        begin_outwards(l, peer, said);
+        return;
+    }
     connection_options_from(&options, &l->options);
     set_nodelay(peer, options.nodelay);
-    c = connection_new(owner_client(l->owner), ROLE_SERVER, &options, l, peer);
+    c = connection_new(owner_client(l->owner), ROLE_SERVER, &options, l, peer, said);
     l->accepted++;
     connection_set_context(c, l->context);
     if (l->mode == MODE_HANDSHAKE) {
@@ -443,6 +486,54 @@ shed_one(struct listener *l)
     spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+static void
+on_arrived(void *owner, int fd, const struct proxy_input *said)
+{
+    struct listener *l = owner;
+    struct failure f;
+
+    if (!connections_have_room(&f)) {
+        failure_fini(&f);
+        fd_close(&fd);
+    } else if (l->mode == MODE_TRANSPORT && l->waiting_count == 0) {
+        /* Whoever waited for it has given up meanwhile. */
+        fd_close(&fd);
+    } else {
+        begin_connection(l, fd, said);
+    }
+    listener_poll(l);
+}
+
+static void
+on_lost(void *owner, const struct address *by, const char *why)
+{
+    struct listener *l = owner;
+    char text[160];
+
+    address_text(by, text, sizeof(text));
+    log_warn("listener=%s a proxy is turned away peer=%s why=\"%s\"", l->handle, text, why);
+    listener_poll(l);
+}
+
+/* Who has been accepted: its connection begins, once it is known for whom it calls.  Takes peer. */
+static void
+welcome(struct listener *l, int peer)
+{
+    struct address by;
+
+    if (l->arrivals == NULL) {
+        begin_connection(l, peer, NULL);
+        return;
+    }
+    address_of_peer(peer, &by);
+    if (proxy_trusts(&l->options.trusted_proxies, &by)) {
+        arrivals_add(l->arrivals, peer);
+        return;
+    }
+    fd_close(&peer);
+    on_lost(l, &by, "it is not one of trusted_proxies");
+}
+
 /* False: no more this turn. */
 static bool
 accept_next(struct listener *l)
@@ -462,7 +553,7 @@ accept_next(struct listener *l)
         return false;
     }
     if (peer >= 0) {
-        begin_connection(l, peer);
+        welcome(l, peer);
         return true;
     }
     error = errno;
@@ -592,9 +683,13 @@ remember_loaded(struct listener *l, const struct context_loaded *loaded)
     struct key *old = l->password_key;
 
     l->files.cacertfile = loaded->cacertfile;
-    l->files.certfile = loaded->key->certfile;
-    l->files.keyfile = loaded->key->keyfile;
-    l->password_key = l->options.has_password ? key_hold(loaded->key) : NULL;
+    l->password_key = NULL;
+    if (loaded->key != NULL) { /* a client may do without */
+        l->files.certfile = loaded->key->certfile;
+        l->files.keyfile = loaded->key->keyfile;
+        if (l->options.has_password)
+            l->password_key = key_hold(loaded->key);
+    }
     key_release(old);
 }
 
@@ -620,6 +715,7 @@ struct listener *
 listener_new(struct client *client, const struct listener_parameters *p, struct options *options,
              struct context *context, int *error)
 {
+    static const struct arrivals_events arrivals_events = { on_arrived, on_lost };
     struct epoll_event event = { .events = EPOLLIN };
     struct listener *l;
     int status, fd = p->fd, epoll;
@@ -649,6 +745,9 @@ listener_new(struct client *client, const struct listener_parameters *p, struct 
     remember_loaded(l, p->loaded);
     l->uid = client_uid(client);
     l->deliver = p->deliver;
+    l->arrivals = l->options.accept_proxy ? arrivals_new(&arrivals_events, l) : NULL;
+    if (l->deliver != NULL && l->deliver->kind == DELIVER_CLIENT && !l->is_foreign)
+        set_defer_accept(fd, 0);
     l->is_auto = p->is_auto || p->deliver != NULL;
     l->mode = l->is_auto ? MODE_HANDSHAKE : MODE_OPEN;
     l->handshakes_max = p->handshakes_max;
@@ -732,6 +831,8 @@ listener_close(struct listener *l)
     map_take(&listeners_by_number, l->number);
     ledger_erase(LEDGER_LISTENER, &l->ledger_slot);
     close_handles(l);
+    arrivals_free(l->arrivals);
+    l->arrivals = NULL;
     /* One that a client made is only let go: the client may still want it. */
     if (!l->is_foreign)
         shutdown(l->fd, SHUT_RDWR);

@@ -214,11 +214,24 @@ listening_deliver(struct listening *g, struct failure *f)
     return json == NULL || deliver_parse(&g->parameters.deliver, json, rights, f) == RESULT_OK;
 }
 
+/* TLS is on the side of the callers, or, for a service of kind client, on the other one. */
+static bool
+listening_options(struct listening *g, struct failure *f)
+{
+    const json_t *params = request_params(g->request);
+    const json_t *options = json_object_get(params, "options");
+    const json_t *outwards = deliver_client_options(json_object_get(params, "deliver"));
+
+    if (outwards == NULL)
+        return options_read(&g->options, ROLE_SERVER, NULL, options, g->request, f) == RESULT_OK;
+    return options_read(&g->options, ROLE_CLIENT, NULL, outwards, g->request, f) == RESULT_OK &&
+           options_read_plain(&g->options, options, f) == RESULT_OK;
+}
+
 void
 method_listen(struct request *r)
 {
     static const struct context_events events = { on_listen_ready, on_listen_failed };
-    const json_t *options = json_object_get(request_params(r), "options");
     const char *accept = param_text(r, "accept");
     struct listening *g;
     struct failure f;
@@ -236,7 +249,7 @@ method_listen(struct request *r)
     assert(g != NULL);
     g->request = r;
     g->parameters.fd = -1;
-    if (options_read(&g->options, ROLE_SERVER, NULL, options, r, &f) != RESULT_OK) {
+    if (!listening_options(g, &f)) {
         free(g);
         request_fail(r, &f);
         return;
@@ -396,12 +409,8 @@ method_connect(struct request *r)
         request_fail(r, &f);
         return;
     }
-    connection_options_from(&own, &options);
-    if (options.server_name == NULL && !host_is_address(host))
-        set_text(own.server_name, host);
-    if (options.verify && options.verify_hostname == NULL)
-        set_text(own.verify_name, host);
-    c = connection_new(request_client(r), ROLE_CLIENT, &own, NULL, -1);
+    connection_options_for(&own, &options, host);
+    c = connection_new(request_client(r), ROLE_CLIENT, &own, NULL, -1, NULL);
     set_text(c->host, host);
     c->port = (uint16_t)param_number(r, "port");
     c->load = context_load(&options, NULL, false, false, &context_events, c);
@@ -495,7 +504,7 @@ upgrade_start(struct request *r, const struct options *o, int fd, int already_re
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof(nodelay));
-    c = connection_new(request_client(r), o->role, &own, NULL, fd);
+    c = connection_new(request_client(r), o->role, &own, NULL, fd, NULL);
     c->already_read = already_read;
     c->load = context_load(o, NULL, false, false, &context_events, c);
     connection_await(c, r);

@@ -283,6 +283,24 @@ read_alpn(struct reading *d)
     return RESULT_OK;
 }
 
+static enum result
+read_proxies(struct reading *d)
+{
+    const json_t *value = json_object_get(d->json, "trusted_proxies");
+    size_t i;
+    json_t *name;
+
+    if (!value)
+        return RESULT_OK;
+    memset(&d->out->trusted_proxies, 0, sizeof(d->out->trusted_proxies));
+    json_array_foreach (value, i, name) {
+        if (!proxy_trust_add(&d->out->trusted_proxies, json_string_value(name)))
+            return wrong(d, "trusted_proxies", name,
+                         "must be IPv4 or IPv6 addresses, networks as in 10.0.0.0/8, or \"unix\"");
+    }
+    return RESULT_OK;
+}
+
 static void
 read_bool(struct reading *d, const char *option, bool *to)
 {
@@ -320,6 +338,7 @@ read_simple(struct reading *d)
     read_bool(d, "active", &o->active);
     read_bool(d, "nodelay", &o->nodelay);
     read_bool(d, "reuseaddr", &o->reuseaddr);
+    read_bool(d, "accept_proxy", &o->accept_proxy);
     o->delivery = is_messages ? DELIVERY_MESSAGES : DELIVERY_DESCRIPTOR;
     if (depth)
         o->depth = (uint32_t)json_integer_value(depth);
@@ -424,6 +443,22 @@ check_delivery(struct reading *d)
     return RESULT_OK;
 }
 
+/* Whoever may write the header may be anybody. */
+static enum result
+check_proxies(struct reading *d)
+{
+    const struct proxy_trust *trust = &d->out->trusted_proxies;
+    bool trusts_anybody = trust->count > 0 || trust->unix_sockets;
+
+    if (d->out->accept_proxy && !trusts_anybody)
+        return wrong(d, "accept_proxy", given(d, "accept_proxy"),
+                     "needs trusted_proxies: the addresses that a PROXY header is taken from");
+    if (!d->out->accept_proxy && trusts_anybody)
+        return wrong(d, "trusted_proxies", given(d, "trusted_proxies"),
+                     "has a meaning only with accept_proxy");
+    return RESULT_OK;
+}
+
 static enum result
 check_suites(struct reading *d)
 {
@@ -453,6 +488,8 @@ check_cross(struct reading *d)
         result = check_key(d);
     if (result == RESULT_OK)
         result = check_delivery(d);
+    if (result == RESULT_OK)
+        result = check_proxies(d);
     return result == RESULT_OK ? check_suites(d) : result;
 }
 
@@ -477,6 +514,8 @@ read_all(struct reading *d)
         result = read_ciphers(d);
     if (result == RESULT_OK)
         result = read_alpn(d);
+    if (result == RESULT_OK)
+        result = read_proxies(d);
     return result == RESULT_OK ? check_cross(d) : result;
 }
 
@@ -492,6 +531,42 @@ options_read(struct options *out, enum tls_role role, const struct options *base
         result = no_memory(&d);
     if (result == RESULT_OK)
         result = read_all(&d);
+    if (result != RESULT_OK)
+        options_fini(out);
+    return result;
+}
+
+/* What has no default and could not be kept. */
+static enum result
+refuse_tls(struct reading *d)
+{
+    static const char *const names[] = { "certfile",   "keyfile", "password",
+                                         "cacertfile", "ciphers", "alpn_preferred_protocols" };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (given(d, names[i]))
+            return wrong(d, names[i], NULL,
+                         "has no meaning for plain connections; TLS options belong into "
+                         "deliver.client.options");
+    }
+    return RESULT_OK;
+}
+
+enum result
+options_read_plain(struct options *out, const json_t *json, struct failure *f)
+{
+    struct reading d = { out, json, NULL, f };
+    const json_t *backlog = given(&d, "backlog");
+    enum result result = refuse_tls(&d);
+
+    read_bool(&d, "reuseaddr", &out->reuseaddr);
+    read_bool(&d, "accept_proxy", &out->accept_proxy);
+    if (backlog)
+        out->backlog = (int)json_integer_value(backlog);
+    if (result == RESULT_OK)
+        result = read_proxies(&d);
+    if (result == RESULT_OK)
+        result = check_proxies(&d);
     if (result != RESULT_OK)
         options_fini(out);
     return result;

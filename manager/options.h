@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "ipc/message.h"
+#include "manager/proxy.h"
 #include "manager/request.h"
 
 struct key;
@@ -46,6 +47,8 @@ struct options {
     bool mode_list;
     bool nodelay, reuseaddr;
     int backlog;
+    bool accept_proxy; /* a listener: callers say first for whom they call */
+    struct proxy_trust trusted_proxies;
     /* Given here or in base, as path or as descriptor. */
     bool has_certfile, has_keyfile, has_cacertfile, has_password;
 };
@@ -63,6 +66,10 @@ struct options {
 MUST_CHECK enum result options_read(struct options *out, enum tls_role role,
                                     const struct options *base, const json_t *json,
                                     struct request *r, struct failure *f);
+/* A listener of plain connections: on top of *out, which has the TLS options of the way out, json says
+ * how to listen.  OPTIONS in *f; then *out is empty. */
+MUST_CHECK enum result options_read_plain(struct options *out, const json_t *json,
+                                          struct failure *f);
 /* The context is on its way: wipes the password and closes the descriptors, which only it needed. */
 void options_forget_secrets(struct options *o);
 void options_fini(struct options *o);

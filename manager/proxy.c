@@ -1,9 +1,12 @@
 #include "manager/proxy.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -136,6 +139,71 @@ proxy_write(uint8_t out[PROXY_WRITTEN_MAX], const struct proxy_facts *f)
     write_number(out + 14, size - PROXY_PREFIX);
     assert(size <= PROXY_WRITTEN_MAX);
     return size;
+}
+
+/* --- trust ---------------------------------------------------------------------------------- */
+
+bool
+proxy_trust_add(struct proxy_trust *t, const char *text)
+{
+    const char *slash = strchr(text, '/');
+    size_t size = slash != NULL ? (size_t)(slash - text) : strlen(text);
+    char ip[INET6_ADDRSTRLEN];
+    unsigned long bits;
+    char *end;
+
+    if (strcmp(text, "unix") == 0) {
+        t->unix_sockets = true;
+        return true;
+    }
+    if (t->count == PROXY_NETWORKS_MAX || size >= sizeof(ip))
+        return false;
+    memcpy(ip, text, size);
+    ip[size] = '\0';
+    if (inet_pton(AF_INET, ip, t->networks[t->count].ip) == 1)
+        t->networks[t->count].size = 4;
+    else if (inet_pton(AF_INET6, ip, t->networks[t->count].ip) == 1)
+        t->networks[t->count].size = 16;
+    else
+        return false;
+    bits = 8UL * t->networks[t->count].size;
+    if (slash != NULL) {
+        bits = slash[1] >= '0' && slash[1] <= '9' ? strtoul(slash + 1, &end, 10) : ULONG_MAX;
+        if (bits > 8UL * t->networks[t->count].size || *end != '\0')
+            return false;
+    }
+    t->networks[t->count++].bits = (uint8_t)bits;
+    return true;
+}
+
+static bool
+is_in_network(const uint8_t *ip, const uint8_t *network, unsigned bits)
+{
+    unsigned whole = bits / 8, rest = bits % 8;
+
+    if (memcmp(ip, network, whole) != 0)
+        return false;
+    return rest == 0 || (ip[whole] ^ network[whole]) >> (8 - rest) == 0;
+}
+
+bool
+proxy_trusts(const struct proxy_trust *t, const struct address *a)
+{
+    uint8_t ip[16];
+    uint16_t port;
+    size_t size;
+
+    if (is_unix(a))
+        return t->unix_sockets;
+    if (!address_is_ip(a))
+        return false;
+    size = address_ip(a, ip, &port);
+    for (size_t i = 0; i < t->count; i++) {
+        if (t->networks[i].size == size &&
+            is_in_network(ip, t->networks[i].ip, t->networks[i].bits))
+            return true;
+    }
+    return false;
 }
 
 /* --- reading -------------------------------------------------------------------------------- */

@@ -13,7 +13,8 @@ enum {
     PROXY_WRITTEN_MAX = 2048,
     PROXY_PREFIX = 16,       /* signature, version, command, family, length */
     PROXY_ADDRESSES = 216,   /* of Unix sockets, the largest */
-    PROXY_LENGTH_MAX = 16384 /* behind the prefix: addresses, and what we skip */
+    PROXY_LENGTH_MAX = 16384, /* behind the prefix: addresses, and what we skip */
+    PROXY_NETWORKS_MAX = 64,
 };
 
 /* What a backend is told.  Texts are cut at 255 bytes; NULL: none. */
@@ -27,6 +28,21 @@ struct proxy_facts {
 
 /* Gives the number of bytes. */
 size_t proxy_write(uint8_t out[PROXY_WRITTEN_MAX], const struct proxy_facts *facts);
+
+/* Whom a header is taken from. */
+struct proxy_trust {
+    struct {
+        uint8_t ip[16];
+        uint8_t size; /* 4 or 16 */
+        uint8_t bits;
+    } networks[PROXY_NETWORKS_MAX];
+    size_t count;
+    bool unix_sockets;
+};
+
+/* An address, ADDRESS/BITS or "unix".  false: it is none, or there are too many. */
+bool proxy_trust_add(struct proxy_trust *t, const char *text);
+bool proxy_trusts(const struct proxy_trust *t, const struct address *a);
 
 /* A header on its way in; zeroed at first. */
 struct proxy_input {

@@ -9,6 +9,7 @@
 namespace {
 
 using namespace harness;
+using namespace std::string_literals;
 
 constexpr int ALERT_INTERNAL_ERROR = 80;
 
@@ -363,6 +364,211 @@ TEST_F(ServicesTest, AnEchoWaitsForAPeerThatDoesNotRead) {
     std::string got = peer.Read(sent.size());
     EXPECT_TRUE(got == sent);
     peer.Close();
+}
+
+/* --- a proxy in front of us ----------------------------------------------------------------- */
+
+class AcceptProxyTest : public ServicesTest {
+protected:
+    Listener Behind(const std::string &trusted, const std::string &rest = "") {
+        return Listen(client(),
+                      Identity("ecdsa") + ", \"accept_proxy\": true, \"trusted_proxies\": [" +
+                          trusted + "]",
+                      rest);
+    }
+    Fd Caller(const Listener &listener, const std::string &bytes) {
+        Fd fd(harness_connect_tcp(listener.port));
+        EXPECT_TRUE(WritePlain(fd, bytes));
+        return fd;
+    }
+};
+
+/* From 192.0.2.7:51022 to 198.51.100.1:443. */
+const std::string PROXIED = std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", 16) +
+                            "\xc0\x00\x02\x07\xc6\x33\x64\x01\xc7\x4e\x01\xbb"s;
+
+TEST_F(AcceptProxyTest, ThePeerIsTheOneThatTheProxySpeaksOf) {
+    Listener listener = Behind("\"127.0.0.0/8\"");
+    int64_t id = client().Request("ssl.accept", "{\"listener\": \"" + listener.handle + "\"}");
+    Tls peer(Caller(listener, PROXIED).Take(), {});
+    uint16_t from = LocalPort(harness_tls_fd(peer.get()));
+
+    ASSERT_TRUE(peer.Handshake()) << harness_tls_error(peer.get());
+    Owned owned = OwnedOf(client().Reply(id));
+    EXPECT_EQ("192.0.2.7", owned.reply.String("result.info.peername.address"));
+    EXPECT_EQ(51022, owned.reply.Integer("result.info.peername.port"));
+    EXPECT_EQ("198.51.100.1", owned.reply.String("result.info.sockname.address"));
+    EXPECT_EQ("127.0.0.1", owned.reply.String("result.info.proxied_by.address"));
+    EXPECT_EQ(from, owned.reply.Integer("result.info.proxied_by.port"));
+    ExpectEcho(owned, peer);
+    client().Must("ssl.close", OnConn(owned.conn));
+}
+
+TEST_F(AcceptProxyTest, TransportAcceptAnswersWhenTheHeaderIsThere) {
+    Listener listener = Behind("\"127.0.0.1\"");
+    int64_t id =
+        client().Request("ssl.transport_accept", "{\"listener\": \"" + listener.handle + "\"}");
+    Fd peer = Caller(listener, PROXIED.substr(0, 20));
+    Line nothing;
+    EXPECT_TRUE(WritePlain(peer, PROXIED.substr(20)));
+    Line line = client().Reply(id);
+    EXPECT_EQ("192.0.2.7", line.String("result.peername.address")) << line.Text();
+    client().Must("ssl.close", OnConn(line.String("result.conn")));
+    EXPECT_EQ(0, EndOf(peer));
+}
+
+TEST_F(AcceptProxyTest, TheBackendHearsOfTheFirstPeer) {
+    Backend backend;
+    Listener listener = Behind("\"127.0.0.1\"", ", \"deliver\": {\"connect\": \"" +
+                                                    backend.Address() +
+                                                    "\", \"proxy_protocol\": 2}");
+    Tls peer(Caller(listener, PROXIED).Take(), {});
+
+    ASSERT_TRUE(peer.Handshake()) << harness_tls_error(peer.get());
+    Fd plain = backend.Accept();
+    std::string header = ReadPlain(plain, PROXIED.size());
+    EXPECT_EQ(PROXIED.substr(0, 14), header.substr(0, 14));
+    EXPECT_EQ(PROXIED.substr(16), header.substr(16));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ(0, EndOf(plain));
+    plain.Reset();
+    EXPECT_TRUE(peer.ReadEnd());
+}
+
+TEST_F(AcceptProxyTest, AProxysOwnConnectionIsWhoItIs) {
+    std::string local = PROXIED;
+    local[12] = '\x20';
+    Listener listener = Behind("\"127.0.0.1\", \"unix\"");
+    int64_t id = client().Request("ssl.accept", "{\"listener\": \"" + listener.handle + "\"}");
+    Tls peer(Caller(listener, local).Take(), {});
+
+    ASSERT_TRUE(peer.Handshake()) << harness_tls_error(peer.get());
+    Owned owned = OwnedOf(client().Reply(id));
+    EXPECT_EQ("127.0.0.1", owned.reply.String("result.info.peername.address"));
+    EXPECT_TRUE(json_is_null(owned.reply.At("result.info.proxied_by")));
+    client().Must("ssl.close", OnConn(owned.conn));
+}
+
+TEST_F(AcceptProxyTest, NobodyElseIsLetIn) {
+    Listener listener = Behind("\"192.0.2.0/24\", \"::1\"", R"(, "deliver": {"echo": true})");
+    Fd peer = Caller(listener, PROXIED);
+
+    EXPECT_EQ(ECONNRESET, EndOf(peer));
+    EXPECT_TRUE(WaitLog("turned away peer=127.0.0.1:.* why=\"it is not one of trusted_proxies"));
+}
+
+TEST_F(AcceptProxyTest, WhatIsNoHeaderCostsNoProcess) {
+    Listener listener = Behind("\"127.0.0.1\"", R"(, "deliver": {"echo": true})");
+    Fd hello = Caller(listener, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    EXPECT_NE(ETIMEDOUT, EndOf(hello));
+    EXPECT_TRUE(WaitLog("turned away .* why=\"it does not begin with the signature"));
+
+    for (size_t i = 1; i < PROXIED.size(); i++) {
+        Fd cut = Caller(listener, PROXIED.substr(0, i));
+        shutdown(cut.get(), SHUT_WR);
+        EXPECT_NE(ETIMEDOUT, EndOf(cut)) << i;
+    }
+    EXPECT_TRUE(WaitLog("turned away .* why=\"it ends before its PROXY header does"));
+
+    Fd silent = Caller(listener, "\r");
+    EXPECT_EQ(0, EndOf(silent));
+    EXPECT_TRUE(WaitLog("turned away .* why=\"its PROXY header did not come within 5 s"));
+    EXPECT_EQ(0U, json_array_size(client().Must("cordon.connections").At("result.connections")));
+}
+
+/* Whoever is still waiting ends with the listener. */
+TEST_F(AcceptProxyTest, AListenerThatClosesTakesItsArrivalsAlong) {
+    Listener listener = Behind("\"127.0.0.1\"", R"(, "deliver": {"echo": true})");
+    Fd silent = Caller(listener, "\r");
+    Tls peer(Caller(listener, PROXIED).Take(), {}); /* accepted after the silent one */
+
+    ASSERT_TRUE(peer.Handshake());
+    client().Must("ssl.close", "{\"listener\": \"" + listener.handle + "\"}");
+    EXPECT_NE(ETIMEDOUT, EndOf(silent));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_TRUE(peer.ReadEnd());
+}
+
+/* --- plain in, TLS out ---------------------------------------------------------------------- */
+
+class OutwardsTest : public ServicesTest {
+protected:
+    Listener Outwards(uint16_t port, const std::string &options) {
+        Line line = client().Must(
+            "ssl.listen",
+            R"({"listen": {"address": "127.0.0.1", "port": 0}, "deliver": {"client": )"
+            R"({"host": "localhost", "port": )" +
+                std::to_string(port) + ", \"options\": {" + options + "}}}}");
+        return {line.String("result.listener"), static_cast<uint16_t>(line.Integer("result.port"))};
+    }
+    Tls Server(Backend &backend, const char *identity) {
+        harness_tls_options options = {};
+        options.is_server = true;
+        options.identity = identity;
+        return Tls(backend.Accept().Take(), options);
+    }
+    std::string trust_ = "\"cacertfile\": " + CertFile("ca.pem");
+};
+
+TEST_F(OutwardsTest, APlainCallerReachesATlsServer) {
+    Backend backend;
+    Fd plain(harness_connect_tcp(Outwards(backend.port(), trust_).port));
+    Tls server = Server(backend, "server");
+
+    /* The server may speak first. */
+    ASSERT_TRUE(server.Handshake()) << harness_tls_error(server.get());
+    ASSERT_TRUE(server.Write("welcome"));
+    EXPECT_EQ("welcome", ReadPlain(plain, 7));
+    ASSERT_TRUE(WritePlain(plain, "question"));
+    EXPECT_EQ("question", server.Read(8));
+    ASSERT_EQ(0, shutdown(plain.get(), SHUT_WR));
+    EXPECT_TRUE(server.ReadEnd());
+    ASSERT_TRUE(server.Write("answer"));
+    ASSERT_TRUE(server.Bye());
+    EXPECT_EQ("answer", ReadPlain(plain, 6));
+    EXPECT_EQ(0, EndOf(plain));
+    EXPECT_TRUE(WaitLog("closed how=close_notify in=13 out=8"));
+}
+
+TEST_F(OutwardsTest, AServerThatIsNotTheOneResetsTheCaller) {
+    Backend backend;
+    Fd plain(harness_connect_tcp(Outwards(backend.port(), trust_).port));
+    ASSERT_TRUE(WritePlain(plain, "secret"));
+    Tls server = Server(backend, "wrong_host");
+
+    server.Handshake();
+    EXPECT_EQ(ECONNRESET, EndOf(plain));
+    EXPECT_FALSE(server.ReadEnd());
+    EXPECT_TRUE(WaitLog("hostname_mismatch"));
+}
+
+TEST_F(OutwardsTest, AServerThatBreaksOffResetsTheCaller) {
+    Backend backend;
+    Fd plain(harness_connect_tcp(Outwards(backend.port(), trust_).port));
+    Tls server = Server(backend, "server");
+
+    ASSERT_TRUE(server.Handshake());
+    ASSERT_TRUE(server.Write("half"));
+    EXPECT_EQ("half", ReadPlain(plain, 4));
+    server.Close();
+    EXPECT_EQ(ECONNRESET, EndOf(plain));
+}
+
+TEST_F(OutwardsTest, AServerThatIsNotThereResetsTheCaller) {
+    uint16_t port;
+    Fd(harness_listen_tcp(&port));
+    Fd plain(harness_connect_tcp(Outwards(port, trust_).port));
+
+    EXPECT_EQ(ECONNRESET, EndOf(plain));
+    EXPECT_TRUE(WaitLog("connect failed host=\"localhost\""));
+}
+
+TEST_F(OutwardsTest, OptionsOfATlsServerHaveNoMeaning) {
+    Line line = client().Call("ssl.listen",
+                              R"({"listen": {"port": 0}, "options": {)" + Identity("server") +
+                                  R"(}, "deliver": {"client": {"host": "localhost", "port": 1}}})");
+    EXPECT_NE(std::string::npos, line.String("error.message").find("deliver.client.options"))
+        << line.Text();
 }
 
 } // namespace

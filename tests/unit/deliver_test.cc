@@ -95,6 +95,18 @@ TEST(DeliverTest, APathIsForThoseWhoMayNameOne) {
               Refusal("{\"connect\": \"/" + std::string(107, 'x') + "\"}", &d).find("too long"));
 }
 
+TEST(DeliverTest, AClientHasAHostAndAPort) {
+    deliver *d;
+
+    ASSERT_EQ("", Refusal(R"({"client": {"host": "a.example", "port": 443}, "connect_timeout": 9})",
+                          &d, NONE));
+    EXPECT_EQ(DELIVER_CLIENT, d->kind);
+    EXPECT_STREQ("a.example", d->host);
+    EXPECT_EQ(443, d->port);
+    EXPECT_EQ(9U, d->connect_timeout_ms);
+    deliver_release(d);
+}
+
 TEST(DeliverTest, ARowIsWhatWasSaid) {
     deliver *d;
 

@@ -115,6 +115,49 @@ TEST(ProxyTest, TheLongestTextsFit) {
     EXPECT_LE(Written(facts).size(), size_t{PROXY_WRITTEN_MAX});
 }
 
+/* --- trust ---------------------------------------------------------------------------------- */
+
+struct Trust {
+    const char *name, *network, *address;
+    bool is_trusted;
+};
+
+class ProxyTrustTest : public testing::TestWithParam<Trust> {};
+
+TEST_P(ProxyTrustTest, IsForTheNetworkAlone) {
+    proxy_trust trust = {};
+    address a = Ip(GetParam().address, 1);
+
+    ASSERT_TRUE(proxy_trust_add(&trust, GetParam().network));
+    EXPECT_EQ(GetParam().is_trusted, proxy_trusts(&trust, &a));
+}
+
+/* clang-format off */
+INSTANTIATE_TEST_SUITE_P(, ProxyTrustTest, testing::Values(
+    Trust{"Itself", "192.0.2.7", "192.0.2.7", true},
+    Trust{"ItsNeighbour", "192.0.2.7", "192.0.2.6", false},
+    Trust{"Inside", "192.0.2.0/25", "192.0.2.127", true},
+    Trust{"JustOutside", "192.0.2.0/25", "192.0.2.128", false},
+    Trust{"Everybody", "0.0.0.0/0", "203.0.113.1", true},
+    Trust{"EverybodyIsNotIpv6", "0.0.0.0/0", "::1", false},
+    Trust{"Mapped", "192.0.2.0/24", "::ffff:192.0.2.9", true},
+    Trust{"Ipv6", "2001:db8::/33", "2001:db8:7fff::1", true},
+    Trust{"Ipv6Outside", "2001:db8::/33", "2001:db8:8000::1", false},
+    Trust{"UnixIsNoAddress", "unix", "127.0.0.1", false}),
+    [](const auto &info) { return info.param.name; });
+/* clang-format on */
+
+TEST(ProxyTest, TrustIsSpelledOut) {
+    proxy_trust trust = {};
+
+    for (const char *text : {"", "/", "/8", "localhost", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1",
+                             "10.0.0.0/8x", "10.0.0", "::1/129", "10.0.0.0/+8"})
+        EXPECT_FALSE(proxy_trust_add(&trust, text)) << text;
+    for (size_t i = 0; i < PROXY_NETWORKS_MAX; i++)
+        EXPECT_TRUE(proxy_trust_add(&trust, "10.0.0.1"));
+    EXPECT_FALSE(proxy_trust_add(&trust, "10.0.0.1"));
+}
+
 /* --- reading -------------------------------------------------------------------------------- */
 
 class ProxyReadTest : public testing::Test {

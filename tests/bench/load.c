@@ -325,7 +325,7 @@ client_fail(struct client *c, const char *what, const char *why)
 static void
 client_fail_tls(struct client *c, const char *what, int code)
 {
-    unsigned long error = ERR_get_error();
+    unsigned long error = ERR_peek_error(); /* SSL_get_error looks at it too */
     const char *why = ERR_reason_error_string(error);
 
     switch (SSL_get_error(c->tls, code)) {

@@ -213,6 +213,20 @@ class Server:
                               (self.name, what, START_S, self.log()[-2000:]))
             time.sleep(0.02)
 
+    def cpu_by_program(self):
+        """{program: ticks}: of the processes alive, with what their children used that they have
+        waited for.  Coarse: for the shares, not for the sum."""
+        ticks = {}
+        for pid in self.group.pids():
+            try:
+                with open("/proc/%d/stat" % pid) as file:
+                    name, fields = re.match(r"\d+ \((.*)\) (.*)", file.read()).groups()
+            except OSError:
+                continue
+            spent = sum(int(field) for field in fields.split()[11:15])
+            ticks[name] = ticks.get(name, 0) + spent
+        return ticks
+
     def stop(self):
         family = self.group.pids() if self.group is not None else []
         for process in self.processes:
@@ -258,8 +272,9 @@ class Hitch(Server):
             text = 'backend = "[127.0.0.1]:%d"\n' % self.bench.backend_port
             for name in names:
                 self.ports[name] = free_port()
-                text += 'frontend = {\n  host = "127.0.0.1"\n  port = "%d"\n  pem-file = "%s"\n}\n' % (
-                    self.ports[name], self.bench.certificate(name))
+                text += ('frontend = {\n  host = "127.0.0.1"\n  port = "%d"\n'
+                         '  pem-file = "%s"\n}\n' %
+                         (self.ports[name], self.bench.certificate(name)))
             text += ('workers = 1\nbacklog = 1024\ndaemon = off\nuser = "nobody"\n'
                      'group = "nogroup"\nocsp-dir = ""\nlog-level = 1\n'
                      'tls-protos = TLSv1.2 TLSv1.3\n')
@@ -372,8 +387,8 @@ class Erlang(Server):
         subprocess.run(["erlc", "-o", self.folder, HERE + "/tls_relay.erl"], check=True)
         # Its schedulers spin for a while before they sleep; that would count as work.
         self.run(["erl", "-noinput", "+S", "1:1", "+sbwt", "none", "+sbwtdcpu", "none",
-                  "+sbwtdio", "none", "-pa", self.folder, "-eval", "application:ensure_all_started(ssl)",
-                  "-run", "tls_relay", "start"] + groups[:-1],
+                  "+sbwtdio", "none", "-pa", self.folder,
+                  "-eval", "application:ensure_all_started(ssl)", "-run", "tls_relay", "start"] + groups[:-1],
                  environment={"ERL_CRASH_DUMP": "/dev/null", "HOME": self.folder})
 
     def version(self):

@@ -40,7 +40,8 @@ serve(Transport, Backend) ->
             echo(Socket);
         {ok, Socket} ->
             {ok, Plain} = gen_tcp:connect({127, 0, 0, 1}, list_to_integer(hd(Backend)),
-                                          [binary, {active, 16}, {nodelay, true}]),
+                                          [binary, {active, 16}, {nodelay, true},
+                                           {buffer, 65536}]),
             ssl:setopts(Socket, [{active, 16}]),
             relay(Socket, Plain);
         {error, _} ->

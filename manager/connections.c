@@ -501,6 +501,7 @@ on_close_all_late(uv_timer_t *timer)
     {
         connection_kill(c, "Cordon stops");
     }
+    nurseries_stop();
     uv_timer_stop(timer);
     if (closing.on_done != NULL)
         closing.on_done();

@@ -505,7 +505,6 @@ on_deadline(struct loop *l)
     }
     loop_force(l, l->state == TREE_TERMINATING ? "the manager has not stopped in time"
                                                : "not everybody has ended in time");
-    l->exit_status = EXIT_FAILURE;
 }
 
 static void

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ enum {
     QUEUE_MAX = 8192, /* contexts, mostly */
     ORPHANS_REMEMBERED = 64,
     ORPHAN_MAX_MS = 5000, /* pids are used again */
+    LEAVE_MS = 10000, /* how long a worker may stay when its connection has ended */
 };
 
 enum nursery_state {
@@ -63,8 +65,9 @@ struct worker {
     int pidfd;    /* owned; -1 */
     uint32_t page;
     const struct worker_events *events;
-    void *owner;    /* NULL: nobody cares any more */
-    bool is_killed; /* by us */
+    void *owner;          /* NULL: nobody cares any more */
+    int64_t forgotten_ms; /* since when */
+    bool is_killed;       /* by us */
     TAILQ_ENTRY(worker) entry;
 };
 
@@ -159,9 +162,7 @@ worker_forget(struct worker *w)
     if (w == NULL)
         return;
     w->owner = NULL;
-    /* A dead nursery tells nothing more, and cordond may have told already. */
-    if (w->nursery->state == NURSERY_DEAD)
-        worker_free(w);
+    w->forgotten_ms = clock_now_ms();
 }
 
 void
@@ -472,7 +473,7 @@ nursery_lost(struct nursery *n, const char *why)
     n->child = NULL;
     for (w = TAILQ_FIRST(&n->workers); w != NULL; w = next) {
         next = TAILQ_NEXT(w, entry);
-        if (w->pid != 0 && w->owner != NULL)
+        if (w->pid != 0)
             continue;
         if (w->owner != NULL)
             w->events->on_lost(w->owner);
@@ -687,6 +688,56 @@ nursery_spawn(struct nursery *n, uint64_t connection, const struct message *spaw
     return w;
 }
 
+static bool
+has_ended(const struct worker *w)
+{
+    struct pollfd ended = { .fd = w->pidfd, .events = POLLIN };
+
+    return poll(&ended, 1, 0) == 1;
+}
+
+/*
+ * A worker whose mailbox hangs up ends.  One that stays was stopped, or is not ours any more; and
+ * one of a dead nursery may have ended without anybody to tell us.
+ */
+static void
+end_forgotten(struct nursery *n, int64_t limit_ms)
+{
+    int64_t now = clock_now_ms();
+    struct worker *w, *next;
+
+    for (w = TAILQ_FIRST(&n->workers); w != NULL; w = next) {
+        next = TAILQ_NEXT(w, entry);
+        if (w->owner != NULL || w->pid == 0 || now - w->forgotten_ms < limit_ms)
+            continue;
+        if (!has_ended(w)) {
+            log_warn("worker is killed pid=%u why=\"it stays when its connection has ended\"",
+                     w->pid);
+            worker_kill(w);
+            w->forgotten_ms = now;
+        } else if (n->state == NURSERY_DEAD) {
+            worker_free(w);
+        }
+    }
+}
+
+static void
+end_all_forgotten(int64_t limit_ms)
+{
+    struct nursery *n, *next;
+
+    for (n = TAILQ_FIRST(&nurseries); n != NULL; n = next) {
+        next = TAILQ_NEXT(n, entry);
+        end_forgotten(n, limit_ms);
+    }
+}
+
+void
+nurseries_stop(void)
+{
+    end_all_forgotten(0);
+}
+
 static void
 on_tick(uv_timer_t *timer)
 {
@@ -694,6 +745,7 @@ on_tick(uv_timer_t *timer)
     int64_t now = clock_now_ms();
 
     (void)timer;
+    end_all_forgotten(LEAVE_MS);
     for (n = TAILQ_FIRST(&nurseries); n != NULL; n = next) {
         next = TAILQ_NEXT(n, entry);
         if (n->state <= NURSERY_LOADING && now - n->since_ms > START_MAX_MS) {

@@ -40,6 +40,9 @@ struct worker_events {
 /* Starts the first two. */
 void nurseries_open(void);
 
+/* All connections have ended: workers that stay all the same are killed. */
+void nurseries_stop(void);
+
 /* To all that fork, or will. */
 void nurseries_tell(const struct message *m);
 

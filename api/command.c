@@ -9,13 +9,25 @@
 
 #include "api/output.h"
 
-extern const struct command command_call, command_connect, command_doctor, command_events,
-    command_info, command_kill, command_list, command_reload, command_stop;
+extern const struct command command_call, command_completion, command_connect, command_doctor,
+    command_events, command_info, command_kill, command_list, command_reload, command_stop;
 
+/* In the order of the help. */
+/* clang-format off */
 const struct command *const commands[] = {
-    &command_connect, &command_list,   &command_info, &command_events, &command_call,
-    &command_kill,    &command_reload, &command_stop, &command_doctor, NULL,
+    &command_connect,
+    &command_list,
+    &command_info,
+    &command_events,
+    &command_call,
+    &command_kill,
+    &command_reload,
+    &command_stop,
+    &command_doctor,
+    &command_completion,
+    NULL,
 };
+/* clang-format on */
 
 const struct option_row common_options[] = {
     { "socket", "PATH",

@@ -12,6 +12,8 @@
 
 #include "ipc/fd.h"
 
+#define SYSTEM_PLACE "/run/cordon/control.sock"
+
 enum {
     LINE_MAX_OUT = 64 * 1024,
     LINE_MAX_IN = 1024 * 1024,
@@ -49,36 +51,61 @@ connect_to(int *out, const char *path, char *why, size_t why_size)
     if (strlen(path) >= sizeof(address.sun_path)) {
         snprintf(why, why_size, "%s: the path of a socket has at most %zu bytes", path,
                  sizeof(address.sun_path) - 1);
+        errno = ENAMETOOLONG;
         return false;
     }
     strcpy(address.sun_path, path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
-        snprintf(why, why_size, "%s: %s", path, strerror(errno));
+        int error = errno;
+
+        snprintf(why, why_size, "%s: %s", path, strerror(error));
         if (fd >= 0)
             close(fd);
+        errno = error;
         return false;
     }
     *out = fd;
     return true;
 }
 
-/* Where the socket is when nobody says where. */
+bool
+control_usual_place(char *path, size_t size)
+{
+    const char *named = getenv("CORDON_SOCKET");
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+    if (named && *named)
+        return snprintf(path, size, "%s", named) < (int)size;
+    if (geteuid() == 0)
+        return snprintf(path, size, "%s", SYSTEM_PLACE) < (int)size;
+    return runtime && *runtime == '/' &&
+           snprintf(path, size, "%s/cordon/control.sock", runtime) < (int)size;
+}
+
+bool
+control_is_there(const char *path)
+{
+    char why[256];
+    int fd;
+
+    if (connect_to(&fd, path, why, sizeof(why)))
+        close(fd);
+    else if (errno == ENOENT || errno == ECONNREFUSED)
+        return false;
+    return true;
+}
+
+/* Where the socket is when nobody says where: ours, else the system's. */
 static bool
 connect_to_usual_place(int *out, char *why, size_t why_size)
 {
     const char *named = getenv("CORDON_SOCKET");
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
     char path[256];
 
-    if (named && *named)
-        return connect_to(out, named, why, why_size);
-    if (geteuid() != 0 && runtime && *runtime) {
-        snprintf(path, sizeof(path), "%s/cordon/control.sock", runtime);
-        if (connect_to(out, path, why, why_size))
-            return true;
-    }
-    return connect_to(out, "/run/cordon/control.sock", why, why_size);
+    if (control_usual_place(path, sizeof(path)) && connect_to(out, path, why, why_size))
+        return true;
+    return (!named || !*named) && connect_to(out, SYSTEM_PLACE, why, why_size);
 }
 
 struct control *

@@ -2,6 +2,7 @@
 #define API_CONTROL_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "ipc/result.h"
@@ -25,6 +26,12 @@ struct control;
  * control_free.
  */
 struct control *control_open(const char *path, char *why, size_t why_size);
+
+/* Where a cordond makes its socket when nobody names another.  false: it would refuse to guess. */
+bool control_usual_place(char *path, size_t size);
+
+/* Whether somebody answers at path, or may: false when it is free. */
+bool control_is_there(const char *path);
 
 /* Hangs up, which ends what was made through it.  NULL is fine. */
 void control_free(struct control *control);

@@ -27,7 +27,7 @@ struct own_tree {
     int life;   /* owned: closed, cordond stops */
     bool is_stopping;
     int status;
-    char folder[64]; /* ours, to be removed; "": none */
+    char folder[80]; /* ours, to be removed; "": none */
     char socket[PATH_MAX];
 };
 
@@ -62,12 +62,18 @@ give_to_manager(const char *folder)
 static bool
 make_folder(struct own_tree *tree)
 {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    bool is_usable = geteuid() != 0 && runtime && runtime[0] == '/' && strlen(runtime) < 40;
+    /* The manager of a tree that root starts could not enter root's own folder. */
+    const char *above = geteuid() != 0 ? getenv("XDG_RUNTIME_DIR") : NULL;
     char folder[sizeof(tree->folder)];
 
-    /* The manager of a tree that root starts could not enter root's own folder. */
-    snprintf(folder, sizeof(folder), "%s/cordon-XXXXXX", is_usable ? runtime : "/tmp");
+    if (!above || above[0] != '/')
+        above = getenv("TMPDIR");
+    if (!above || above[0] != '/')
+        above = "/tmp";
+    if (snprintf(folder, sizeof(folder), "%s/cordon-XXXXXX", above) >= (int)sizeof(folder)) {
+        errno = ENAMETOOLONG; /* for a socket below it */
+        return false;
+    }
     if (!mkdtemp(folder))
         return false;
     strcpy(tree->folder, folder);
@@ -99,6 +105,10 @@ spawn(struct own_tree *tree, const struct own_tree_setup *setup, const char *pro
     if (!setup->is_usual_place) {
         arguments[count++] = "--socket";
         arguments[count++] = tree->socket;
+    }
+    if (setup->exec_user) {
+        arguments[count++] = "--exec-user";
+        arguments[count++] = setup->exec_user;
     }
     sigemptyset(&none);
     sigemptyset(&piped);

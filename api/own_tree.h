@@ -18,6 +18,7 @@ struct own_tree_setup {
     bool is_usual_place;   /* socket is where cordond puts it when nobody says where */
     const char *config;    /* a file; NULL: none, not even the usual one */
     const char *log_level; /* of its log, which goes to our standard error */
+    const char *exec_user; /* whom programs of services may run as; NULL */
     int interrupt;         /* readable: waiting ends; -1 */
 };
 

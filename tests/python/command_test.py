@@ -6,6 +6,7 @@
 
 import json
 import os
+import pty
 import re
 import resource
 import select
@@ -54,6 +55,13 @@ def wait_for_end(pids):
         ended, _, _ = select.select([pidfd], [], [], TIME_LIMIT_S)
         os.close(pidfd)
         assert ended, "process %d has not ended" % pid
+
+
+def read_exactly(sock, size):
+    while size > 0:
+        part = sock.recv(size)
+        assert part, "the peer left"
+        size -= len(part)
 
 
 class CommandTest(unittest.TestCase):
@@ -250,8 +258,8 @@ class FakeTest(CommandTest):
         self.assertIn("restarted", self.ends(process, 1)[1])
 
 
-class RealTest(CommandTest):
-    """Against a real Cordon."""
+class RealTree(CommandTest):
+    """With a real Cordon."""
 
     @classmethod
     def setUpClass(cls):
@@ -290,13 +298,16 @@ class RealTest(CommandTest):
         shaking.join()
         return conn, peer, listener
 
+
+class RealTest(RealTree):
     def test_list_shows_a_connection(self):
         conn, peer, listener = self.connection()
         port = peer.getsockname()[1]
         with conn.socket() as data:
             data.sendall(b"x" * 2000)
-            while len(peer.recv(4096)) == 0:
-                pass
+            read_exactly(peer, 2000)
+            # Peers may have read what the worker has not counted yet; when it answers, it has.
+            self.client.call("ssl.connection_information", {"conn": conn.handle})
             out, _ = self.run_command(0, "list", *self.where)
             self.assertRegex(out, r"CONNECTION +ROLE +PEER +STATE +VERSION +SNI +IN +OUT +AGE\n")
             row = next(row for row in out.splitlines() if row.startswith(conn.handle + " "))
@@ -531,21 +542,7 @@ def say_goodbye(tls):
     tls.unwrap().recv(1)
 
 
-class ConnectTest(CommandTest):
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory()
-        make_certificates(cls.folder.name)
-        give_folder(cls.folder.name)
-        cls.cordon = Cordon(cls.folder.name)
-
-    @classmethod
-    def tearDownClass(cls):
-        status = cls.cordon.stop()
-        log = cls.cordon.log()
-        cls.folder.cleanup()
-        assert status == 0, "cordond ended with %r:\n%s" % (status, log)
-
+class ConnectTest(RealTree):
     def setUp(self):
         self.ca = os.path.join(self.folder.name, "ca.pem")
         self.where = ["--socket", self.cordon.socket]
@@ -729,15 +726,15 @@ class ConnectTest(CommandTest):
             self.skipTest("a manager may run on this machine")
         environment = {name: value for name, value in os.environ.items()
                        if name not in ("CORDON_SOCKET", "XDG_RUNTIME_DIR")}
+        environment["TMPDIR"] = self.folder.name
         return self.command("connect", address, "--cacertfile", self.ca, *arguments,
                             env=environment, **kwargs)
 
     def test_it_starts_a_manager_of_its_own(self):
         address = self.server(self.answer_at_the_end)
-        folders = set(os.listdir("/tmp"))
+        files = os.listdir(self.folder.name)
         self.assertEqual(("olleh", ""), self.ends(self.alone(address), 0, b"hello"))
-        self.assertEqual([], [name for name in set(os.listdir("/tmp")) - folders
-                              if re.fullmatch("cordon-[A-Za-z0-9]{6}", name)])
+        self.assertEqual(files, os.listdir(self.folder.name))
 
     def test_its_manager_ends_with_it_however_that_ends(self):
         address = self.server(read_to_end)
@@ -749,6 +746,80 @@ class ConnectTest(CommandTest):
             process.send_signal(number)
             process.wait(TIME_LIMIT_S)
             wait_for_end(tree)
+
+
+class CompletionTest(RealTree):
+    """Of the shells, with the scripts of the build."""
+
+    BASH = os.path.join(ROOT, "share/bash-completion/completions/cordon")
+    ZSH = os.path.join(ROOT, "share/zsh/site-functions")
+
+    def offered(self, *words):
+        """What bash offers for the last of these words."""
+        script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _cordon; '
+                  '((${#COMPREPLY[@]})) && printf "%s\\n" "${COMPREPLY[@]}"; :')
+        out = subprocess.run(["bash", "--norc", "-c", script, "bash", self.BASH, CORDON, *words],
+                             check=True, capture_output=True, text=True, timeout=TIME_LIMIT_S)
+        self.assertEqual("", out.stderr)
+        return out.stdout.split()
+
+    def test_bash_offers_commands(self):
+        self.assertEqual(["events"], self.offered("ev"))
+        self.assertLessEqual({"connect", "list", "call", "help"}, set(self.offered("")))
+        self.assertEqual(["info"], self.offered("help", "inf"))
+        self.assertEqual(["list"], self.offered("--socket", "/x", "lis"))
+
+    def test_bash_offers_options_and_their_values(self):
+        self.assertEqual(["--listeners", "--listener"], self.offered("list", "--liste"))
+        self.assertEqual(["--json"], self.offered("kill", "--js"))
+        self.assertEqual(["client", "server"], self.offered("list", "--role", ""))
+        self.assertEqual(["bash", "zsh"], self.offered("completion", ""))
+        self.assertEqual([], self.offered("stop", ""))
+
+    def test_bash_offers_files(self):
+        self.assertEqual([self.path("web.pem")],
+                         self.offered("connect", "--certfile", self.path("web.p")))
+
+    def test_bash_offers_methods_of_the_description(self):
+        with open(os.path.join(os.environ.get("CORDON_SOURCE", os.path.join(
+                os.path.dirname(os.path.abspath(__file__)), "../..")),
+                "api/cordon.api.json"), encoding="ascii") as f:
+            methods = json.load(f)["methods"]
+        self.assertLessEqual(set(methods), set(self.offered("call", "")))
+        self.assertIn("ssl.ssl_accept", self.offered("call", "ssl.ssl"))
+
+    def test_bash_asks_the_manager_for_handles(self):
+        conn, _, _ = self.connection()
+        for words in (["info"], ["kill", "--reset"], ["events", "--conn"]):
+            self.assertIn(conn.handle, self.offered(*self.where, *words, "c1."))
+        self.assertEqual([], self.offered("--socket", "/nowhere", "kill", "c"))
+
+    @unittest.skipUnless(shutil.which("zsh"), "zsh is not installed")
+    def test_zsh_completes(self):
+        subprocess.run(["zsh", "-n", os.path.join(self.ZSH, "_cordon")], check=True)
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.environ["PATH"] = "%s/bin:%s" % (ROOT, os.environ["PATH"])
+            os.execvp("zsh", ["zsh", "-f", "-i"])
+        self.addCleanup(os.waitpid, pid, 0)
+        self.addCleanup(os.kill, pid, signal.SIGKILL)
+        self.addCleanup(os.close, terminal)
+        os.write(terminal, b"PS1=; bindkey -e; fpath=(%s $fpath); autoload -U compinit; "
+                           b"compinit -u -D; echo rea''dy\n" % self.ZSH.encode())
+        self.wait_for_text(terminal, b"ready")
+        for typed, completed in (("ev", "events"), ("list --cli", "list --clients"),
+                                 ("call ssl.negot", "call ssl.negotiated_protocol"),
+                                 ("list --role cl", "list --role client")):
+            # With echo in front of it, the line that came of it is printed.
+            os.write(terminal, b"cordon %s\t\x01echo \n" % typed.encode())
+            self.wait_for_text(terminal, b"\ncordon %s" % completed.encode())
+
+    def wait_for_text(self, terminal, text):
+        seen = b""
+        while text not in seen:
+            ready, _, _ = select.select([terminal], [], [], TIME_LIMIT_S)
+            self.assertTrue(ready, seen)
+            seen += os.read(terminal, 4096)
 
 
 if __name__ == "__main__":

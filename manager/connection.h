@@ -85,6 +85,7 @@ struct connection {
     uid_t uid;
     struct listener *listener; /* a reference; NULL */
     bool is_unasked;           /* its listener shook hands by itself */
+    bool is_handshake_over;    /* and has been told that it may shake the next */
     enum tls_role role;
     struct connection_options options;
     struct deliver *deliver; /* a reference; NULL: the owner gets the plaintext */

@@ -279,12 +279,22 @@ enter_handshaking(struct connection *c)
     return CONNECTION_EVENT_NONE;
 }
 
+/* Its listener may shake the next hand. */
+static void
+handshake_over(struct connection *c)
+{
+    if (!c->is_unasked || c->is_handshake_over)
+        return;
+    c->is_handshake_over = true;
+    listener_handshake_over(c->listener);
+}
+
 static enum connection_event
 enter_ready(struct connection *c)
 {
     uv_timer_stop(&c->timer);
     if (c->is_unasked) {
-        listener_handshake_over(c->listener);
+        handshake_over(c);
         if (listener_owner(c->listener) == NULL) {
             connection_decide(c, "local", NULL);
             return CONNECTION_EVENT_CLOSE;
@@ -314,6 +324,7 @@ linger(struct connection *c)
 {
     struct connection *oldest;
 
+    handshake_over(c);
     TAILQ_INSERT_TAIL(&lingering, c, linger_entry);
     if (++lingering_count <= LINGERING_MAX)
         return;
@@ -338,7 +349,7 @@ static enum connection_event
 enter_closing(struct connection *c)
 {
     let_other_side_go(c);
-    connection_wait(c, CLOSING_MS);
+    connection_wait(c, CLOSING_MS + (c->is_lingering ? config.alert_timeout_ms : 0));
     if (c->channel == NULL)
         return CONNECTION_EVENT_GONE;
     if (c->is_lingering)
@@ -409,8 +420,7 @@ enter_ended(struct connection *c)
         TAILQ_REMOVE(&lingering, c, linger_entry);
         lingering_count--;
     }
-    if (c->is_unasked && c->facts.version == 0)
-        listener_handshake_over(c->listener);
+    handshake_over(c);
     if (!c->verdict.is_known && c->is_killed && c->close_how != NULL) {
         connection_decide(c, c->close_how, NULL);
     } else if (!c->verdict.is_known) {

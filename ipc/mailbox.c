@@ -29,10 +29,9 @@ mailbox_pair(int pair[2], size_t message_max)
 }
 
 static bool
-has_large_buffer(enum message_type type)
+has_secret(enum message_type type)
 {
-    return type == MESSAGE_SIGN || type == MESSAGE_DECODE || type == MESSAGE_DECODED ||
-           type == MESSAGE_KEY_LOAD;
+    return type == MESSAGE_DECODE || type == MESSAGE_DECODED || type == MESSAGE_KEY_LOAD;
 }
 
 static enum result
@@ -49,7 +48,7 @@ encode_and_send(int mailbox, const struct message *m, char *buffer, size_t room)
     return result;
 }
 
-/* A function of its own, so that only these few messages touch so much stack. */
+/* A function of its own, so that only the few messages that need it touch so much stack. */
 static __attribute__((noinline)) enum result
 send_large(int mailbox, const struct message *m)
 {
@@ -64,10 +63,14 @@ enum result
 mailbox_send(int mailbox, const struct message *m)
 {
     char buffer[MESSAGE_MAX];
+    enum result result;
 
-    if (has_large_buffer(m->type))
+    if (has_secret(m->type))
         return send_large(mailbox, m);
-    return encode_and_send(mailbox, m, buffer, sizeof buffer);
+    result = encode_and_send(mailbox, m, buffer, sizeof buffer);
+    if (result == RESULT_MESSAGE_TOO_LONG && m->type == MESSAGE_SIGN)
+        result = send_large(mailbox, m);
+    return result;
 }
 
 static enum result

@@ -26,6 +26,7 @@
 #include "ipc/message.h"
 #include "ipc/process.h"
 #include "worker/credentials.h"
+#include "worker/heap.h"
 #include "worker/library.h"
 #include "worker/selftest.h"
 #include "worker/worker.h"
@@ -49,6 +50,7 @@ struct nursery {
     struct board_page *board;
     uint32_t fork_count;
     struct credentials *contexts; /* owned; the last one used first */
+    bool is_settled;              /* the heap, since the contexts last changed */
     size_t child_count;
     struct child children[BOARD_PAGES];
     char buffer[MESSAGE_MAX + 1];
@@ -78,10 +80,13 @@ tell_manager(const struct message *m)
 
 /* --- contexts --------------------------------------------------------------------------------- */
 
-/* Moves it to the front of the list.  NULL: there is none. */
+/* Moves it to the front of the list, where it mostly is: a page written to is a page copied, after
+ * a fork.  NULL: there is none. */
 static struct credentials *
 find_context(struct nursery *n, uint64_t number)
 {
+    if (n->contexts != NULL && n->contexts->number == number)
+        return n->contexts;
     for (struct credentials **at = &n->contexts; *at != NULL; at = &(*at)->next) {
         struct credentials *found = *at;
 
@@ -104,6 +109,7 @@ handle_context_drop(struct nursery *n, struct message *m)
         return;
     n->contexts = found->next;
     credentials_free(found);
+    n->is_settled = false;
 }
 
 static void
@@ -125,6 +131,7 @@ handle_context(struct nursery *n, struct message *m)
     struct credentials *made;
     struct message answer;
 
+    n->is_settled = false;
     if (credentials_new(&made, m, &fault) != RESULT_OK) {
         tell_context_failed(m->as.context.context, &fault);
         return;
@@ -248,8 +255,12 @@ static void
 fork_worker(struct nursery *n, const struct worker_start *start)
 {
     uint32_t page = n->fork_count;
-    pid_t pid = fork();
+    pid_t pid;
 
+    if (!n->is_settled)
+        heap_settle();
+    n->is_settled = true;
+    pid = fork();
     if (pid == 0)
         child_main(n, start, page);
     if (pid < 0) {
@@ -438,6 +449,7 @@ main(int argc, char **argv)
     library_clean_environment(argv);
     process_title_init(argc, argv);
     process_begin("nursery", false, PROCESS_BOARD);
+    heap_init();
     nursery.board = map_board();
     nursery.signals = open_signals();
     if (nursery.signals < 0)

@@ -1,6 +1,5 @@
 #include "worker/signer.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "ipc/fd.h"
@@ -79,17 +78,15 @@ signer_content(enum tls_role role, unsigned version, const gnutls_datum_t *data,
 static enum result
 receive_signature(gnutls_datum_t *signature)
 {
-    char *buffer = malloc(MESSAGE_MAX_LARGE + 1);
+    char buffer[MESSAGE_MAX + 1];
     struct message m;
     enum result result;
 
-    if (buffer == NULL)
-        return RESULT_NO_MEMORY;
     do {
         result = signer.wait(signer.context, signer.channel);
         if (result == RESULT_OK)
-            result = mailbox_receive(signer.channel, KEEPER_TO_WORKER, buffer, MESSAGE_MAX_LARGE,
-                                     &m, NULL);
+            result =
+                mailbox_receive(signer.channel, KEEPER_TO_WORKER, buffer, MESSAGE_MAX, &m, NULL);
     } while (result == RESULT_WOULD_BLOCK);
     if (result == RESULT_OK) {
         struct bytes value = m.as.signature.value;
@@ -101,7 +98,6 @@ receive_signature(gnutls_datum_t *signature)
         result = signature->data != NULL ? RESULT_OK : RESULT_NO_MEMORY;
         message_fini(&m);
     }
-    free(buffer);
     return result;
 }
 

@@ -27,6 +27,7 @@ struct waiting {
 
 struct channel {
     uv_poll_t poll;
+    int polled;      /* what poll waits for */
     uv_timer_t soon; /* tells of an end that was found while sending; sends again when it is busy */
     int closing;     /* libuv handles that are not yet closed */
     int mailbox;     /* owned */
@@ -59,8 +60,13 @@ channel_poll(struct channel *c)
 {
     int events = UV_READABLE | (STAILQ_EMPTY(&c->queue) || c->is_busy ? 0 : UV_WRITABLE);
 
-    if (!c->is_ended && !c->is_closed)
-        uv_poll_start(&c->poll, events, on_ready);
+    if (c->is_ended || c->is_closed)
+        return;
+    /* libuv starts anew, with two system calls, even when nothing is new. */
+    if (uv_is_active((uv_handle_t *)&c->poll) && events == c->polled)
+        return;
+    c->polled = events;
+    uv_poll_start(&c->poll, events, on_ready);
 }
 
 static void

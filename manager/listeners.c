@@ -591,7 +591,8 @@ on_ready(uv_poll_t *poll, int status, int events)
 static void
 listener_poll(struct listener *l)
 {
-    if (l->owner == NULL)
+    /* libuv starts anew, with two system calls, even when nothing is new. */
+    if (l->owner == NULL || (uv_is_active((uv_handle_t *)&l->poll) != 0) == wants_more(l))
         return;
     if (wants_more(l))
         uv_poll_start(&l->poll, UV_READABLE, on_ready);

@@ -423,8 +423,12 @@ class Cordon(Server):
             shutil.chown(run, "cordon")
         self.socket = os.path.join(run, "control.sock")
         self.run([os.path.join(self.bench.cordon, "bin/cordond"), "--socket", self.socket])
-        self.wait_for(lambda: os.path.exists(self.socket), "control socket")
+        self.wait_for(self.answers, "control socket")
         self.listen()
+
+    def answers(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.socket) == 0
 
     def listen(self):
         self.client = cordon.open(self.socket)

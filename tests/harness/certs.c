@@ -220,11 +220,16 @@ static void
 make_all(void)
 {
     struct authority ca, other;
+    gnutls_datum_t key_pem;
 
     folder = harness_make_folder();
     maker = getpid();
     atexit(remove_all);
     ca = make_authority("Cordon test authority", "ca.pem");
+    must(gnutls_x509_privkey_export2_pkcs8(ca.key, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN,
+                                           &key_pem),
+         "PKCS#8");
+    write_datum("ca.key", &key_pem, false);
     other = make_authority("Another authority", "other_ca.pem");
     for (size_t i = 0; i < sizeof(identities) / sizeof(*identities); i++) {
         gnutls_x509_privkey_t key = make_key(identities[i].algorithm, identities[i].bits);
@@ -261,6 +266,63 @@ harness_cert(const char *name)
         }
     }
     abort();
+}
+
+/* --- Renewal -------------------------------------------------------------------------------- */
+
+static gnutls_x509_privkey_t read_key(const char *name);
+
+static bool
+write_renewed(const char *path, gnutls_x509_crt_t c, gnutls_x509_privkey_t key)
+{
+    char fresh[PATH_MAX];
+    gnutls_datum_t pem, key_pem;
+    FILE *file;
+    bool done;
+
+    must(gnutls_x509_crt_export2(c, GNUTLS_X509_FMT_PEM, &pem), "PEM");
+    must(gnutls_x509_privkey_export2_pkcs8(key, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN,
+                                           &key_pem),
+         "PKCS#8");
+    snprintf(fresh, sizeof(fresh), "%s.new", path);
+    file = fopen(fresh, "we");
+    done = file != NULL && fwrite(pem.data, 1, pem.size, file) == pem.size &&
+           fwrite(key_pem.data, 1, key_pem.size, file) == key_pem.size;
+    done = file != NULL && fclose(file) == 0 && done && chmod(fresh, 0644) == 0 &&
+           rename(fresh, path) == 0;
+    gnutls_free(pem.data);
+    gnutls_free(key_pem.data);
+    return done;
+}
+
+bool
+harness_cert_renew(const char *path, uint32_t serial)
+{
+    static const struct identity local = { .name = "renewed",
+                                           .dns = "localhost",
+                                           .is_local = true };
+    const uint8_t bytes[4] = { (uint8_t)(serial >> 24), (uint8_t)(serial >> 16),
+                               (uint8_t)(serial >> 8), (uint8_t)serial };
+    gnutls_x509_privkey_t key =
+        make_key(GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1));
+    gnutls_x509_crt_t c = make_certificate(key, local.dns, -1, 30);
+    struct authority ca = { .key = read_key("ca") };
+    gnutls_datum_t pem;
+    bool done;
+
+    must(gnutls_load_file(harness_cert("ca.pem"), &pem), "ca.pem");
+    must(gnutls_x509_crt_init(&ca.certificate), "ca.pem");
+    must(gnutls_x509_crt_import(ca.certificate, &pem, GNUTLS_X509_FMT_PEM), "ca.pem");
+    gnutls_free(pem.data);
+    must(gnutls_x509_crt_set_serial(c, bytes, sizeof(bytes)), "serial");
+    set_names(c, &local);
+    must(gnutls_x509_crt_sign2(c, ca.certificate, ca.key, GNUTLS_DIG_SHA256, 0), "sign");
+    done = write_renewed(path, c, key);
+    gnutls_x509_crt_deinit(c);
+    gnutls_x509_crt_deinit(ca.certificate);
+    gnutls_x509_privkey_deinit(ca.key);
+    gnutls_x509_privkey_deinit(key);
+    return done;
 }
 
 /* --- Numbers -------------------------------------------------------------------------------- */

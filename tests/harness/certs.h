@@ -18,6 +18,7 @@
 #ifndef CORDON_TESTS_HARNESS_CERTS_H
 #define CORDON_TESTS_HARNESS_CERTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,12 @@ extern "C" {
 
 /* The path of a file; makes them all at the first call. Belongs to the harness. */
 const char *harness_cert(const char *name);
+
+/*
+ * Puts a fresh certificate for localhost and its P-256 key, in one file, in the place of path, as an
+ * installer does it: never half a file.  serial is 1 to 0x3fffffff.
+ */
+bool harness_cert_renew(const char *path, uint32_t serial);
 
 /* A number of a private key file's (NAME.key), big-endian without leading zeros: RSA d p q, EC k,
  * Ed25519 k.  Returns its size, 0 if the key has none of that name. */

@@ -509,17 +509,18 @@ class TreeTest : public testing::Test
         struct Context {
             harness_tree *tree;
             const Census *before;
+            size_t contexts;
             Census now;
-        } context = { tree_, &before_, {} };
+        } context = { tree_, &before_, contexts_left_, {} };
 
         EXPECT_TRUE(harness_wait_until(
             [](void *c) {
                 auto *at = static_cast<Context *>(c);
 
                 at->now = Census::Take(at->tree);
-                return at->now.IsLike(*at->before);
+                return at->now.IsLike(*at->before, at->contexts);
             },
-            &context, harness_deadline(HARNESS_WAIT_MS)))
+            &context, harness_deadline(wait_for_end_ms_)))
             << "before:\n"
             << before_.Text() << "now:\n"
             << context.now.Text() << DescribeManager();
@@ -578,6 +579,8 @@ class TreeTest : public testing::Test
 
     harness_tree *tree_ = nullptr;
     bool tree_ends_itself_ = false;
+    size_t contexts_left_ = 4; /* so many may still keep their files at the end */
+    int64_t wait_for_end_ms_ = HARNESS_WAIT_MS;
     Census before_;
     size_t own_descriptors_ = 0;
 };

@@ -358,6 +358,26 @@ harness_tls_peer_key(const struct harness_tls *t)
     return name;
 }
 
+uint32_t
+harness_tls_peer_serial(const struct harness_tls *t)
+{
+    const gnutls_datum_t *der = gnutls_certificate_get_peers(t->session, NULL);
+    uint8_t serial[64];
+    size_t size = sizeof(serial);
+    gnutls_x509_crt_t certificate;
+    uint32_t number = 0;
+
+    if (der == NULL || gnutls_x509_crt_init(&certificate) < 0)
+        return 0;
+    if (gnutls_x509_crt_import(certificate, der, GNUTLS_X509_FMT_DER) >= 0 &&
+        gnutls_x509_crt_get_serial(certificate, serial, &size) >= 0) {
+        for (size_t i = 0; i < size; i++)
+            number = number << 8 | serial[i];
+    }
+    gnutls_x509_crt_deinit(certificate);
+    return number;
+}
+
 const char *
 harness_tls_alpn(struct harness_tls *t)
 {

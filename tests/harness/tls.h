@@ -71,6 +71,8 @@ int harness_tls_received_alert(const struct harness_tls *t);
 const char *harness_tls_version(const struct harness_tls *t); /* "TLS1.3" */
 /* "RSA", "EC/ECDSA", "EdDSA (Ed25519)": the key in the certificate that the other side showed. NULL: none. */
 const char *harness_tls_peer_key(const struct harness_tls *t);
+/* The last 4 bytes of that certificate's serial number; 0: none. */
+uint32_t harness_tls_peer_serial(const struct harness_tls *t);
 const char *harness_tls_alpn(struct harness_tls *t);          /* NULL: none */
 
 #ifdef __cplusplus

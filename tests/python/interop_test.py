@@ -141,7 +141,8 @@ class Curl(Peer):
         return ["curl", "--silent", "--show-error", "--verbose", "--fail", "--http1.1",
                 "--tlsv" + version, "--tls-max", version, "--cacert", ca, "--data-binary", "@-",
                 "--header", "Expect:", *(["--cert", pem] if pem else []),
-                "--resolve", "web.localhost:%d:127.0.0.1" % port, "https://web.localhost:%d/" % port]
+                "--resolve", "web.localhost:%d:127.0.0.1" % port,
+                "https://web.localhost:%d/" % port]
 
     def serve(self, sock, server_ends_first):
         head, body = read_head(sock)
@@ -276,7 +277,8 @@ class InteropTest(unittest.TestCase):
         said, event = self.check_refusal(peer, version, "ca.pem", verify="verify_peer",
                                          cacertfile=self.path("ca.pem"), fail_if_no_peer_cert=True)
         self.assertRegex(said, peer.is_refused)
-        self.assertEqual(("connection_failed", "local"), (event["type"], event.get("sent_by")), event)
+        self.assertEqual(("connection_failed", "local"), (event["type"], event.get("sent_by")),
+                         event)
 
     def check(self, peer):
         for version in VERSIONS:

@@ -19,6 +19,7 @@ import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLParameters;
 import javax.net.ssl.SSLSocket;
+import javax.net.ssl.SSLSocketFactory;
 import javax.net.ssl.TrustManagerFactory;
 
 public class Peer {
@@ -70,9 +71,10 @@ public class Peer {
     public static void main(String[] arguments) throws Exception {
         int port = Integer.parseInt(arguments[0]);
         SSLContext context = context(arguments[2], arguments.length > 3 ? arguments[3] : null);
+        SSLSocketFactory factory = context.getSocketFactory();
         Socket tcp = new Socket(InetAddress.getLoopbackAddress(), port);
         try (SSLSocket socket =
-                (SSLSocket) context.getSocketFactory().createSocket(tcp, "web.localhost", port, true)) {
+                (SSLSocket) factory.createSocket(tcp, "web.localhost", port, true)) {
             SSLParameters parameters = socket.getSSLParameters();
             parameters.setEndpointIdentificationAlgorithm("HTTPS");
             parameters.setProtocols(new String[] {"TLSv" + arguments[1]});

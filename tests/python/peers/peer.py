@@ -17,7 +17,8 @@ if len(sys.argv) > 4:
     context.load_cert_chain(sys.argv[4])
 
 with socket.create_connection(("127.0.0.1", port), 60) as tcp, \
-        context.wrap_socket(tcp, server_hostname="web.localhost", suppress_ragged_eofs=False) as tls:
+        context.wrap_socket(tcp, server_hostname="web.localhost",
+                            suppress_ragged_eofs=False) as tls:
     print(tls.version(), tls.selected_alpn_protocol(), file=sys.stderr, flush=True)
     while True:
         if tls in select.select([0, tls], [], [])[0]:

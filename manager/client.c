@@ -26,6 +26,7 @@ enum {
     LINE_OUT_MAX = 1 << 20,
     REPLIES_FULL = 1 << 20,   /* above this the client is not read */
     DATA_FULL = 256 << 10,    /* above this data waits in the workers */
+    DESCRIPTORS_FULL = 64,    /* the same, and listeners that accept unasked wait */
     BYTES_PER_TURN = 1 << 20, /* then it is the others' turn */
     READS_PER_TURN = 8,
     PROGRESS_MS = 30000,
@@ -90,7 +91,7 @@ struct client {
 
     struct line_reader reader;
     STAILQ_HEAD(, out_line) out;
-    size_t out_bytes, reply_bytes;
+    size_t out_bytes, reply_bytes, out_fds;
     size_t must_count;
     LIST_HEAD(, waiter) waiters;
 
@@ -327,6 +328,7 @@ queue_line(struct client *c, char *bytes, size_t size, int fd)
     line->size = size;
     line->fd = fd;
     c->out_bytes += size;
+    c->out_fds += fd >= 0;
     STAILQ_INSERT_TAIL(&c->out, line, next);
     return line;
 }
@@ -341,6 +343,7 @@ free_line(struct client *c, struct out_line *line, bool is_written)
     c->out_bytes -= line->size - line->sent;
     c->reply_bytes -= line->is_reply ? line->size : 0;
     c->must_count -= line->must;
+    c->out_fds -= line->fd >= 0;
     secret_free(line->bytes);
     fd_close(&line->fd);
     free(line);
@@ -457,8 +460,10 @@ write_some(struct client *c, struct out_line *line)
     if (result != RESULT_OK)
         return result;
     /* The descriptor has gone with the first byte. */
-    if (line->fd >= 0)
+    if (line->fd >= 0) {
         in_flight_sent(&c->in_flight);
+        c->out_fds--;
+    }
     fd_close(&line->fd);
     line->sent += size;
     c->out_bytes -= size;
@@ -598,7 +603,9 @@ client_flush(struct client *c)
 bool
 client_is_full(const struct client *c)
 {
-    return c->out_bytes > DATA_FULL && c->state != CLIENT_GONE;
+    bool is_full = c->out_bytes > DATA_FULL || c->out_fds >= DESCRIPTORS_FULL;
+
+    return is_full && c->state != CLIENT_GONE;
 }
 
 void

@@ -31,7 +31,8 @@ void client_event(struct client *c, const char *method, json_t *params, int fd,
                   client_written_cb on_written, void *data);
 
 /*
- * Whether data events should wait: true while more than 256 KiB are queued towards the client.
+ * Whether data events, and connections accepted unasked, should wait: true while more than 256 KiB or
+ * 64 descriptors are queued towards the client.
  * client_on_drained calls back once when it is below again (one waiter a key; NULL callback: forget).
  */
 bool client_is_full(const struct client *c);

@@ -55,6 +55,7 @@ struct listener {
     uv_poll_t poll;
     uv_timer_t pause;
     bool is_paused;
+    bool is_owner_behind; /* and will tell when it is not any more */
     struct address address;
     struct options options;
     struct context *context;  /* a reference */
@@ -324,6 +325,15 @@ listener_accept_one(struct listener *l)
 
 /* --- who gets what --- */
 
+/* Its owner does not take what is accepted for it; its connections would pile up here. */
+static bool
+is_owner_behind(const struct listener *l)
+{
+    const struct client *client = l->is_auto && l->deliver == NULL ? owner_client(l->owner) : NULL;
+
+    return client != NULL && client_is_full(client);
+}
+
 static bool
 wants_more(const struct listener *l)
 {
@@ -336,7 +346,9 @@ wants_more(const struct listener *l)
     coming = l->handshaking + arrivals_count(l->arrivals);
     if (l->mode != MODE_HANDSHAKE || coming >= l->handshakes_max)
         return false;
-    return l->is_auto || l->ready_count + coming < l->accept_queue + l->waiting_count;
+    if (l->is_auto)
+        return !is_owner_behind(l);
+    return l->ready_count + coming < l->accept_queue + l->waiting_count;
 }
 
 static struct request *
@@ -589,11 +601,31 @@ on_ready(uv_poll_t *poll, int status, int events)
 }
 
 static void
+on_owner_drained(void *data)
+{
+    struct listener *l = data;
+
+    l->is_owner_behind = false;
+    listener_poll(l);
+}
+
+static void
+wait_for_owner(struct listener *l)
+{
+    if (!l->is_owner_behind)
+        log_info("listener=%s waits why=\"its owner does not take its connections\"", l->handle);
+    l->is_owner_behind = true;
+    client_on_drained(owner_client(l->owner), l, on_owner_drained, l);
+}
+
+static void
 listener_poll(struct listener *l)
 {
     /* libuv starts anew, with two system calls, even when nothing is new. */
     if (l->owner == NULL || (uv_is_active((uv_handle_t *)&l->poll) != 0) == wants_more(l))
         return;
+    if (is_owner_behind(l))
+        wait_for_owner(l);
     if (wants_more(l))
         uv_poll_start(&l->poll, UV_READABLE, on_ready);
     else
@@ -827,6 +859,8 @@ listener_close(struct listener *l)
 
     assert(l->owner != NULL);
     listener_hold(l);
+    if (l->is_owner_behind && owner_client(l->owner) != NULL)
+        client_on_drained(owner_client(l->owner), l, NULL, NULL);
     owner_remove_listener(l);
     TAILQ_REMOVE(&listeners, l, entry);
     map_take(&listeners_by_number, l->number);

@@ -107,6 +107,38 @@ TEST_F(DescriptorsOnTheirWayTest, AnOwnerThatReadsNothingIsSentEightAndTheRestWh
     })) << got;
 }
 
+/* The manager would hold a descriptor for each of them. */
+TEST_F(DescriptorsOnTheirWayTest, ForAnOwnerThatReadsNothingNoMoreAreAccepted) {
+    const size_t most = 8 + 64 + 1; /* on their way, waiting, and the one that was under way */
+    Client deaf(tree_);
+    Listener listener =
+        Listen(deaf, Identity("ecdsa"), R"(, "accept": "auto", "handshakes_max": 1)");
+    std::vector<Tls> peers = Peers(listener, most - 1);
+    size_t got = 0;
+
+    for (size_t i = 0; i < 5; i++) {
+        peers.emplace_back(harness_connect_tcp(listener.port), harness_tls_options{});
+        harness_tls_say_hello(peers.back().get());
+    }
+    ASSERT_TRUE(WaitLog("listener=" + listener.handle + " waits"));
+    Line row = client().Must("cordon.listeners", "{}");
+    EXPECT_LE(json_integer_value(
+                  json_object_get(json_array_get(row.At("result.listeners"), 0), "accepted")),
+              static_cast<int64_t>(most))
+        << row.Text();
+    for (size_t i = most - 1; i < peers.size(); i++) {
+        EXPECT_TRUE(Eventually([&] {
+            got += ReadDescriptors(deaf);
+            return got >= i;
+        })) << got;
+        EXPECT_TRUE(peers[i].Handshake()) << harness_tls_error(peers[i].get());
+    }
+    EXPECT_TRUE(Eventually([&] {
+        got += ReadDescriptors(deaf);
+        return got == peers.size();
+    })) << got;
+}
+
 TEST_F(DescriptorsOnTheirWayTest, AnOwnerThatLeavesThemUnreadKeepsNothingOnceItIsGone) {
     {
         Client deaf(tree_);

@@ -35,16 +35,23 @@ MEMORY = [
     ("memory", "kernel", "kernel_kb", "%.0f"),
 ]
 
-# What we promise: our value at most `times` theirs.
+# What we promise: our value at most `times` theirs, like with like.
 FLOORS = [
-    ("CPU per full handshake", "handshake", "us", 2.2, "hitch"),
-    ("CPU per full handshake", "handshake", "us", 1.0, "erlang"),
-    ("64-byte echo, 1 connection, p50", "echo1", "p50", 1.0, "hitch"),
-    ("bulk to the server, 1 connection, CPU per GB", "send1", "s_per_gb", 1.0, "stunnel"),
-    ("bulk to the server, 8 connections, CPU per GB", "send8", "s_per_gb", 1.0, "stunnel"),
-    ("bulk from the server, 1 connection, CPU per GB", "receive1", "s_per_gb", 1.0, "stunnel"),
-    ("bulk from the server, 8 connections, CPU per GB", "receive8", "s_per_gb", 1.0, "stunnel"),
+    ("CPU per full handshake", "handshake", "us", "cordon", 2.2, "hitch"),
+    ("CPU per full handshake", "handshake", "us", "cordon", 1.0, "erlang"),
+    ("CPU per full handshake, echo", "handshake", "us", "cordon-echo", 1.0, "erlang-echo"),
+    ("64-byte echo, 1 connection, p50", "echo1", "p50", "cordon", 1.0, "hitch"),
+    ("bulk to the server, 1 connection, CPU s/GB", "send1", "s_per_gb", "cordon", 1.0, "stunnel"),
+    ("bulk to the server, 8 connections, CPU s/GB", "send8", "s_per_gb", "cordon", 1.0, "stunnel"),
+    ("bulk from the server, 1 connection, CPU s/GB", "receive1", "s_per_gb", "cordon", 1.0,
+     "stunnel"),
+    ("bulk from the server, 8 connections, CPU s/GB", "receive8", "s_per_gb", "cordon", 1.0,
+     "stunnel"),
 ]
+
+
+def number(value):
+    return "%.3g" % value if value < 100 else "%.0f" % value
 
 
 class Report:
@@ -57,13 +64,13 @@ class Report:
         rounds = self.results.get(name, {}).get(server)
         return statistics.median(r[key] for r in rounds) if rounds else None
 
-    def ratio(self, name, server, key):
+    def ratio(self, name, theirs, key, ours=OURS):
         """Ours to theirs, round by round: what disturbed a round disturbed both."""
         rows = self.results.get(name, {})
-        if OURS not in rows or server not in rows or server == OURS:
+        if ours not in rows or theirs not in rows or ours == theirs:
             return None
-        return statistics.median(ours[key] / theirs[key] for ours, theirs
-                                 in zip(rows[OURS], rows[server]) if theirs[key] > 0)
+        return statistics.median(a[key] / b[key] for a, b in zip(rows[ours], rows[theirs])
+                                 if b[key] > 0)
 
     # --- the page ------------------------------------------------------------
 
@@ -86,13 +93,14 @@ class Report:
         return "\n".join(lines)
 
     def floors(self):
-        lines = ["| promise | Cordon | limit | |", "|---|---|---|---|"]
-        for what, name, key, times, peer in FLOORS:
-            ratio, ours = self.ratio(name, peer, key), self.median(name, OURS, key)
+        lines = ["| promise | ours | theirs | ratio | at most | |", "|---|---|---|---|---|---|"]
+        for what, name, key, ours, times, peer in FLOORS:
+            ratio = self.ratio(name, peer, key, ours)
             if ratio is None:
                 continue
-            lines.append("| %s | %s, %.2f of %s's | %.1f of %s's | %s |" %
-                         (what, ("%.2f" if ours < 10 else "%.0f") % ours, ratio, peer, times, peer,
+            lines.append("| %s | %s %s | %s %s | %.2f | %.1f | %s |" %
+                         (what, ours, number(self.median(name, ours, key)), peer,
+                          number(self.median(name, peer, key)), ratio, times,
                           "kept" if ratio <= times else "**missed**"))
         return "\n".join(lines)
 
@@ -194,15 +202,14 @@ class Panel:
         middle = y + (self.row_height - GAP) / 2 + 4
         out = [text(MARGIN + LABELS - 8, middle, server,
                     'text-anchor="end"' + (' font-weight="bold"' if is_ours else ""))]
-        for number, value in enumerate(values):
+        for i, value in enumerate(values):
             if value is None:
                 continue
             length = room * min(max(value, 0) / full, 1)
             colors = OUR_COLORS if is_ours else THEIR_COLORS
-            out.append(rectangle(MARGIN + LABELS, y, max(length, 1), BAR - 1, colors[number]))
-            label = "%.3g" % value if value < 100 else "%.0f" % value
+            out.append(rectangle(MARGIN + LABELS, y, max(length, 1), BAR - 1, colors[i]))
             out.append(text(MARGIN + LABELS + length + 4, y + BAR - 1,
-                            label + (" →" if value > full else ""), 'font-size="9"'))
+                            number(value) + (" →" if value > full else ""), 'font-size="9"'))
             y += BAR
         return out
 

@@ -141,6 +141,17 @@ def become_subreaper():
     ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
+def reap_orphans():
+    """When everything of ours has ended."""
+    deadline = time.monotonic() + STOP_S
+    try:
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.02)
+    except ChildProcessError:
+        pass                    # nobody is left
+
+
 class Server:
     """One row of the table.  Subclasses say how it starts."""
 
@@ -157,10 +168,13 @@ class Server:
         self.ports = {}
         self.processes = []
         self.group = None
+        self.running = "?"      # its version
+        self.counted = []       # what kinds of control group count it
 
     def start(self):
         os.mkdir(self.folder, 0o755)
         self.group = Group(self.name)
+        self.counted = list(self.group.folders)
         self.launch()
         for port in self.ports.values():
             self.wait_for(lambda port=port: listens(port), "port %d" % port)

@@ -29,6 +29,7 @@
 #include "worker/heap.h"
 #include "worker/library.h"
 #include "worker/selftest.h"
+#include "worker/text.h"
 #include "worker/worker.h"
 
 enum { MAX_SUITES = 256 };
@@ -449,6 +450,9 @@ main(int argc, char **argv)
     library_clean_environment(argv);
     process_title_init(argc, argv);
     process_begin("nursery", false, PROCESS_BOARD);
+#ifdef CORDON_STATIC
+    text_to_large_pages();
+#endif
     heap_init();
     nursery.board = map_board();
     nursery.signals = open_signals();

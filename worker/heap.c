@@ -8,13 +8,6 @@
 /* What a worker's blocks take, and more than any hole has. */
 enum { ROOM = 1 << 20, LARGEST = 1 << 16, SMALLEST = 1 << 4 };
 
-/* A block that fills a hole. */
-struct filling {
-    struct filling *next;
-};
-
-static struct filling *fillings;
-
 void
 heap_init(void)
 {
@@ -22,6 +15,15 @@ heap_init(void)
     mallopt(M_MMAP_THRESHOLD, ROOM);
     mallopt(M_TRIM_THRESHOLD, 2 * ROOM);
 }
+
+#ifndef CORDON_SANITIZED /* whose heap is another one */
+
+/* A block that fills a hole. */
+struct filling {
+    struct filling *next;
+};
+
+static struct filling *fillings;
 
 static void
 fill_holes(uintptr_t end, size_t size)
@@ -38,7 +40,6 @@ fill_holes(uintptr_t end, size_t size)
 void
 heap_settle(void)
 {
-#ifndef CORDON_SANITIZED /* whose heap is another one */
     void *end;
 
     while (fillings != NULL) {
@@ -51,5 +52,13 @@ heap_settle(void)
     for (size_t size = LARGEST; end != NULL && size >= SMALLEST; size /= 2)
         fill_holes((uintptr_t)end, size);
     free(end);
-#endif
 }
+
+#else
+
+void
+heap_settle(void)
+{
+}
+
+#endif

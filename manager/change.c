@@ -1,22 +1,21 @@
 #include "manager/change.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/queue.h>
 
 #include "manager/contexts.h"
 #include "manager/listeners.h"
 #include "manager/manager.h"
+#include "manager/trust.h"
 
 enum { LOADS_MAX = 4 }; /* side by side: each has a process of its own to decode the key */
 
-/* One listener, as it will be. */
 struct part {
     TAILQ_ENTRY(part) entry;
     struct change *change;
-    struct listener *listener; /* a reference */
+    const struct change_part_kind *kind;
+    void *subject; /* owned */
     bool is_begun;
     struct context_load *load;
     struct context *context;      /* a reference, once it is loaded */
@@ -58,7 +57,7 @@ part_free(struct part *p)
     context_load_cancel(p->load);
     context_release(p->context);
     key_release(p->loaded.key);
-    listener_release(p->listener);
+    p->kind->free(p->subject);
     free(p);
 }
 
@@ -78,7 +77,19 @@ change_free(struct change *c)
     uv_close((uv_handle_t *)&c->soon, on_closed);
 }
 
-/* --- loading --- */
+void
+change_add(struct change *c, const struct change_part_kind *kind, void *subject)
+{
+    struct part *p = calloc(1, sizeof(*p));
+
+    assert(p != NULL);
+    p->change = c;
+    p->kind = kind;
+    p->subject = subject;
+    TAILQ_INSERT_TAIL(&c->parts, p, entry);
+}
+
+/* --- a listener whose files are read again --- */
 
 bool
 change_has_certificate_paths(const struct options *o)
@@ -89,37 +100,66 @@ change_has_certificate_paths(const struct options *o)
 bool
 change_has_paths(const struct options *o)
 {
-    return change_has_certificate_paths(o) || o->cacertfile.path != NULL;
+    return change_has_certificate_paths(o) || trust_path(o) != NULL;
+}
+
+static struct context_load *
+reread_load(void *subject, const struct context_events *events, void *owner)
+{
+    struct listener *l = subject;
+    struct options o = *listener_options(l);
+
+    o.password_key = listener_password_key(l);
+    return context_load(&o, listener_context(l), !change_has_certificate_paths(&o),
+                        trust_path(&o) == NULL, events, owner);
+}
+
+/* It may have been closed meanwhile. */
+static bool
+reread_swap(void *subject, struct context *context, const struct context_loaded *loaded)
+{
+    struct listener *l = subject;
+    bool is_other = listener_context(l) != context;
+
+    if (listener_owner(l) == NULL) {
+        context_release(context);
+        return false;
+    }
+    listener_swap_context(l, context, loaded);
+    return is_other;
+}
+
+static void
+reread_name(const void *subject, struct failure *f)
+{
+    const struct listener *l = subject;
+    const char *service = listener_service(l);
+
+    if (service[0] != '\0')
+        failure_prefix(f, "service %s: ", service);
+    else
+        failure_prefix(f, "listener %s: ", listener_handle(l));
+    if (f->reason == RESULT_OPTIONS && f->fields != NULL)
+        json_object_set_new(f->fields, "listener", json_string(listener_handle(l)));
+}
+
+static void
+reread_free(void *subject)
+{
+    listener_release(subject);
 }
 
 void
 change_reread(struct change *c, struct listener *l)
 {
-    const struct options *o = listener_options(l);
-    struct part *p;
+    static const struct change_part_kind kind = { reread_load, reread_swap, reread_name,
+                                                  reread_free };
 
-    if (!change_has_paths(o))
-        return;
-    p = calloc(1, sizeof(*p));
-    assert(p != NULL);
-    p->change = c;
-    p->listener = listener_hold(l);
-    TAILQ_INSERT_TAIL(&c->parts, p, entry);
+    if (change_has_paths(listener_options(l)))
+        change_add(c, &kind, listener_hold(l));
 }
 
-/* Whose option it is, in front of what is wrong with it. */
-static void
-name_listener(struct failure *f, const struct listener *l)
-{
-    const char *message = f->message[0] != '\0' ? f->message : result_text(f->reason);
-    char named[sizeof(f->message) + 64];
-
-    snprintf(named, sizeof(named), "listener %s: %s", listener_handle(l), message);
-    memcpy(f->message, named, sizeof(f->message) - 1);
-    f->message[sizeof(f->message) - 1] = '\0';
-    if (f->reason == RESULT_OPTIONS && f->fields != NULL)
-        json_object_set_new(f->fields, "listener", json_string(listener_handle(l)));
-}
+/* --- loading --- */
 
 static void
 on_part_ready(void *owner, struct context *context, const struct context_loaded *loaded)
@@ -143,7 +183,7 @@ on_part_failed(void *owner, struct failure *f)
     void *events_owner = p->change->owner;
 
     p->load = NULL;
-    name_listener(f, p->listener);
+    p->kind->name(p->subject, f);
     change_free(p->change);
     events->on_failed(events_owner, f);
 }
@@ -152,13 +192,10 @@ static void
 part_begin(struct part *p)
 {
     static const struct context_events events = { on_part_ready, on_part_failed };
-    struct options o = *listener_options(p->listener);
 
     p->is_begun = true;
     p->change->loading++;
-    o.password_key = listener_password_key(p->listener);
-    p->load = context_load(&o, listener_context(p->listener), !change_has_certificate_paths(&o),
-                           o.cacertfile.path == NULL, &events, p);
+    p->load = p->kind->load(p->subject, &events, p);
 }
 
 static void
@@ -193,19 +230,6 @@ change_begin(struct change *c)
 
 /* --- the swap --- */
 
-/* Whether its context is another one now.  A listener may have been closed meanwhile. */
-static bool
-part_commit(struct part *p)
-{
-    bool is_other = listener_context(p->listener) != p->context;
-
-    if (listener_owner(p->listener) == NULL)
-        return false;
-    listener_swap_context(p->listener, p->context, &p->loaded);
-    p->context = NULL;
-    return is_other;
-}
-
 unsigned
 change_commit(struct change *c)
 {
@@ -214,7 +238,10 @@ change_commit(struct change *c)
 
     TAILQ_FOREACH(p, &c->parts, entry)
     {
-        swapped += part_commit(p);
+        struct context *context = p->context;
+
+        p->context = NULL;
+        swapped += p->kind->swap(p->subject, context, &p->loaded);
     }
     change_free(c);
     return swapped;

@@ -12,6 +12,7 @@
 #include "ipc/message.h"
 #include "ipc/secret.h"
 #include "manager/line.h"
+#include "manager/service_definition.h"
 
 enum { FILE_MAX = 1 << 20 };
 
@@ -59,6 +60,7 @@ config_set_defaults(struct config *c)
 struct reading {
     struct config config;
     enum log_level level;
+    json_t *services; /* owned */
     const char *name;
     char *why;
     size_t why_size;
@@ -90,9 +92,10 @@ fail_unknown(struct reading *r, const char *name)
     for (size_t i = 0; i < NUMBER_KEY_COUNT && used < sizeof(list); i++)
         used += (size_t)snprintf(list + used, sizeof(list) - used, "%s, ", number_keys[i].name);
     log_escape(shown, sizeof(shown), name, strlen(name));
-    return fail(
-        r, "there is no key %s; there are %sadmin_group, log_format, log_level, system_trust_file",
-        shown, list);
+    return fail(r,
+                "there is no key %s; there are %sadmin_group, log_format, log_level, services, "
+                "system_trust_file",
+                shown, list);
 }
 
 static bool
@@ -155,8 +158,30 @@ read_trust_file(struct reading *r, const json_t *value)
     return true;
 }
 
+/* Files are named from where this one is. */
 static bool
-read_key(struct reading *r, const char *name, const json_t *value)
+read_services(struct reading *r, json_t *value)
+{
+    const char *slash = strrchr(r->name, '/');
+    char *folder = slash ? strndup(r->name, (size_t)(slash - r->name)) : NULL;
+    struct failure f;
+    bool is_right;
+
+    if (!json_is_object(value)) {
+        free(folder);
+        return fail(r, "services must be an object, the services by name");
+    }
+    is_right = services_check(&r->services, value, folder, &f);
+    free(folder);
+    if (is_right)
+        return true;
+    fail(r, "%s", f.message);
+    failure_fini(&f);
+    return false;
+}
+
+static bool
+read_key(struct reading *r, const char *name, json_t *value)
 {
     for (size_t i = 0; i < NUMBER_KEY_COUNT; i++) {
         if (strcmp(number_keys[i].name, name) == 0)
@@ -170,14 +195,16 @@ read_key(struct reading *r, const char *name, const json_t *value)
         return read_log_format(r, value);
     if (strcmp(name, "system_trust_file") == 0)
         return read_trust_file(r, value);
+    if (strcmp(name, "services") == 0)
+        return read_services(r, value);
     return fail_unknown(r, name);
 }
 
 bool
-config_parse(struct config *c, enum log_level *level, const char *name, const char *text,
-             size_t size, char *why, size_t why_size)
+config_parse(struct config *c, enum log_level *level, json_t **services, const char *name,
+             const char *text, size_t size, char *why, size_t why_size)
 {
-    struct reading r = { *c, *level, name, why, why_size };
+    struct reading r = { *c, *level, NULL, name, why, why_size };
     struct failure f;
     json_t *json = line_parse(text, size, LINE_VALUES_MAX, &f);
     bool is_right = json != NULL;
@@ -198,13 +225,17 @@ config_parse(struct config *c, enum log_level *level, const char *name, const ch
     if (is_right) {
         *c = r.config;
         *level = r.level;
+        if (r.services)
+            *services = r.services;
+    } else {
+        json_decref(r.services);
     }
     return is_right;
 }
 
 bool
-config_read(struct config *c, enum log_level *level, const char *path, bool may_be_missing,
-            char *why, size_t why_size)
+config_read(struct config *c, enum log_level *level, json_t **services, const char *path,
+            bool may_be_missing, char *why, size_t why_size)
 {
     struct reading r = { .name = path, .why = why, .why_size = why_size };
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -226,7 +257,8 @@ config_read(struct config *c, enum log_level *level, const char *path, bool may_
     if (result != RESULT_OK)
         return fail(&r, "%s", result_text(result));
     /* An empty file changes nothing: /dev/null is how to have no configuration. */
-    is_right = size == 0 || config_parse(c, level, path, (const char *)bytes, size, why, why_size);
+    is_right = size == 0 ||
+               config_parse(c, level, services, path, (const char *)bytes, size, why, why_size);
     secret_free(bytes);
     return is_right;
 }

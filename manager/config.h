@@ -15,13 +15,15 @@
 
 void config_set_defaults(struct config *c);
 
-/* Reads text on top of *c and *level; name is the file's, for why.  On failure both keep what they
- * had. */
-bool config_parse(struct config *c, enum log_level *level, const char *name, const char *text,
-                  size_t size, char *why, size_t why_size);
+/*
+ * Reads text on top of *c and *level, and gives *services, as services_check does; name is the file's,
+ * for why, and relative paths in it are from its folder.  On failure all three keep what they had.
+ */
+bool config_parse(struct config *c, enum log_level *level, json_t **services, const char *name,
+                  const char *text, size_t size, char *why, size_t why_size);
 
 /* The same from a file.  A file that is not there is a failure unless it may be missing. */
-bool config_read(struct config *c, enum log_level *level, const char *path, bool may_be_missing,
-                 char *why, size_t why_size);
+bool config_read(struct config *c, enum log_level *level, json_t **services, const char *path,
+                 bool may_be_missing, char *why, size_t why_size);
 
 #endif

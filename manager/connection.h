@@ -137,8 +137,8 @@ struct connection {
 
 /* --- connections.c --- */
 
-/* Borrows context (may be NULL) and listener (may be NULL), and holds them; client may be NULL for
- * lifetime only.  Takes peer (-1: none yet).  said: what a proxy says of it; borrowed; NULL: none. */
+/* Borrows listener (may be NULL), and holds it; client NULL: the manager itself, for its services.
+ * Takes peer (-1: none yet).  said: what a proxy says of it; borrowed; NULL: none. */
 struct connection *connection_new(struct client *client, enum tls_role role,
                                   const struct connection_options *options,
                                   struct listener *listener, int peer,

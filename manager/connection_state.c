@@ -295,6 +295,9 @@ enter_ready(struct connection *c)
     uv_timer_stop(&c->timer);
     if (c->is_unasked) {
         handshake_over(c);
+        /* It is served as it would have been, though its listener may be closed by now. */
+        if (c->deliver != NULL)
+            return CONNECTION_EVENT_WANTED;
         if (listener_owner(c->listener) == NULL) {
             connection_decide(c, "local", NULL);
             return CONNECTION_EVENT_CLOSE;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ipc/fd.h"
 #include "ipc/log.h"
@@ -27,7 +28,7 @@ struct ended {
     TAILQ_ENTRY(ended) entry;
 };
 
-/* What a client owns. */
+/* What a client owns; client 0: the manager itself, whose services have no other owner. */
 struct owner {
     uint64_t client;
     uid_t uid;
@@ -206,14 +207,15 @@ listener_find(const struct request *r, const char *handle, enum who who, struct 
 static struct owner *
 owner_of(struct client *client)
 {
-    struct owner *o = map_get(&owners_by_client, client_number(client));
+    uint64_t number = client != NULL ? client_number(client) : 0;
+    struct owner *o = map_get(&owners_by_client, number);
 
     if (o != NULL)
         return o;
     o = calloc(1, sizeof(*o));
     assert(o != NULL);
-    o->client = client_number(client);
-    o->uid = client_uid(client);
+    o->client = number;
+    o->uid = client != NULL ? client_uid(client) : geteuid();
     TAILQ_INIT(&o->connections);
     TAILQ_INIT(&o->listeners);
     TAILQ_INIT(&o->ended);
@@ -320,7 +322,7 @@ connection_new(struct client *client, enum tls_role role, const struct connectio
     snprintf(c->handle, sizeof(c->handle), "c%u.%llu", manager_start_number(),
              (unsigned long long)c->number);
     c->owner = owner_of(client);
-    c->uid = client_uid(client);
+    c->uid = c->owner->uid;
     c->role = role;
     c->options = *options;
     c->listener = listener != NULL ? listener_hold(listener) : NULL;

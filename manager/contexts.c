@@ -632,7 +632,7 @@ context_load(const struct options *o, struct context *base, bool inherit_certifi
     l->cacertfile = copy_of(o->cacertfile.path);
     l->can_reload = o->certfile.path != NULL && o->keyfile.fd < 0 && o->password == NULL &&
                     o->password_fd < 0 && o->password_key == NULL;
-    file_state_of_path(l->cacertfile, &l->cacertfile_state);
+    file_state_of_path(trust_path(o), &l->cacertfile_state);
     context_facts_from(&l->facts, o);
     if (!load_trust(l, o, base, inherit_trust)) {
         load_fail(l);

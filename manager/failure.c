@@ -53,6 +53,24 @@ failure_set(struct failure *f, enum result reason, const char *message, const ch
 }
 
 void
+failure_prefix(struct failure *f, const char *format, ...)
+{
+    char message[2 * sizeof(f->message)];
+    const char *old = f->message[0] != '\0' ? f->message : result_text(f->reason);
+    va_list arguments;
+    int used;
+
+    va_start(arguments, format);
+    used = vsnprintf(message, sizeof(f->message), format, arguments);
+    va_end(arguments);
+    if (used < 0 || (size_t)used >= sizeof(f->message))
+        used = sizeof(f->message) - 1;
+    snprintf(message + used, sizeof(message) - (size_t)used, "%s", old);
+    memcpy(f->message, message, sizeof(f->message) - 1);
+    f->message[sizeof(f->message) - 1] = '\0';
+}
+
+void
 failure_posix(struct failure *f, int error, const char *what)
 {
     failure_set(f, RESULT_POSIX, NULL, "{s:s, s:s}", "posix", posix_name(error), "what", what);

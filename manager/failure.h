@@ -29,6 +29,10 @@ void failure_limit(struct failure *f, const char *which, long long max);
 void failure_not_supported(struct failure *f, const char *what, const char *why,
                            const char *instead);
 
+/* Puts text in front of the message, as printf. */
+void failure_prefix(struct failure *f, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 /* The JSON-RPC error object {code, message, data: {reason, …}}.  Gives it; borrows f. */
 json_t *failure_json(const struct failure *f);
 

@@ -46,6 +46,7 @@ struct waiting_accept {
 struct listener {
     uint64_t number;
     char handle[40];
+    char service[SERVICE_NAME_MAX + 1]; /* "": it is none */
     unsigned references;
     struct owner *owner; /* NULL: closed */
     uid_t uid;
@@ -192,13 +193,14 @@ listener_row(const struct listener *l)
 {
     struct client *client = owner_client(l->owner);
 
-    return json_pack("{s:s, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "listener",
-                     l->handle, "owner", client != NULL ? client_handle(client) : "", "uid",
-                     (json_int_t)l->uid, "address", address_json(&l->address), "accept",
-                     l->is_auto ? "auto" : "demand", "waiting", (json_int_t)l->waiting_count,
-                     "handshaking", (json_int_t)l->handshaking, "ready", (json_int_t)l->ready_count,
-                     "accepted", (json_int_t)l->accepted, "opened", (json_int_t)l->opened_ms,
-                     "deliver", deliver_row(l->deliver));
+    return json_pack("{s:s, s:s?, s:s?, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "listener",
+                     l->handle, "owner", client != NULL ? client_handle(client) : NULL, "service",
+                     l->service[0] != '\0' ? l->service : NULL, "uid", (json_int_t)l->uid,
+                     "address", address_json(&l->address), "accept", l->is_auto ? "auto" : "demand",
+                     "waiting", (json_int_t)l->waiting_count, "handshaking",
+                     (json_int_t)l->handshaking, "ready", (json_int_t)l->ready_count, "accepted",
+                     (json_int_t)l->accepted, "opened", (json_int_t)l->opened_ms, "deliver",
+                     deliver_row(l->deliver));
 }
 
 /* --- the socket --- */
@@ -247,8 +249,9 @@ bind_or_close(int fd, const void *address, socklen_t size, const char **what)
     return -1;
 }
 
-int
-listener_socket(const char *address, uint16_t port, bool reuseaddr, const char **what)
+/* -1: errno, and *what is the call that failed.  EINVAL with *what "address": it is none. */
+static int
+socket_at(const char *address, uint16_t port, bool reuseaddr, const char **what)
 {
     struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
     struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
@@ -267,6 +270,43 @@ listener_socket(const char *address, uint16_t port, bool reuseaddr, const char *
         return bind_or_close(socket_of_family(AF_INET6, reuseaddr, what), &in6, sizeof(in6), what);
     *what = "address";
     errno = EINVAL;
+    return -1;
+}
+
+/* What to do about it, where that is known. */
+static const char *
+hint_for(int error)
+{
+    switch (error) {
+    case EACCES:
+        return ": ports below 1024 need a cordond that root has started";
+    case EADDRINUSE:
+        return ": somebody listens there already";
+    case EADDRNOTAVAIL:
+        return ": this machine does not have the address";
+    default:
+        return "";
+    }
+}
+
+int
+listener_bind(const json_t *listen, bool reuseaddr, struct failure *f)
+{
+    const char *address = json_string_value(json_object_get(listen, "address"));
+    unsigned port = (unsigned)json_integer_value(json_object_get(listen, "port"));
+    const char *what;
+    int fd = socket_at(address, (uint16_t)port, reuseaddr, &what);
+    int error = errno;
+
+    if (fd >= 0)
+        return fd;
+    if (strcmp(what, "address") == 0) {
+        failure_param(f, "listen.address", "it is not an IPv4 or IPv6 address");
+        return -1;
+    }
+    failure_posix(f, error, what);
+    snprintf(f->message, sizeof(f->message), "%s to %s port %u: %s%s", what,
+             address != NULL ? address : "all addresses", port, strerror(error), hint_for(error));
     return -1;
 }
 
@@ -533,7 +573,7 @@ welcome(struct listener *l, int peer)
 {
     struct address by;
 
-    if (l->arrivals == NULL) {
+    if (!l->options.accept_proxy) {
         begin_connection(l, peer, NULL);
         return;
     }
@@ -744,24 +784,64 @@ listeners_open(void)
     spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-struct listener *
-listener_new(struct client *client, const struct listener_parameters *p, struct options *options,
-             struct context *context, int *error)
+/* A proxy that has begun may finish, though its successors are not asked any more. */
+static void
+take_plan(struct listener *l, struct listen_plan *plan)
 {
     static const struct arrivals_events arrivals_events = { on_arrived, on_lost };
+    bool is_plain = plan->deliver != NULL && plan->deliver->kind == DELIVER_CLIENT;
+
+    l->options = plan->options;
+    l->deliver = plan->deliver;
+    l->is_auto = plan->is_auto || plan->deliver != NULL;
+    l->handshakes_max = plan->handshakes_max;
+    l->accept_queue = plan->accept_queue;
+    options_init(&plan->options);
+    plan->deliver = NULL;
+    if (l->options.accept_proxy && l->arrivals == NULL)
+        l->arrivals = arrivals_new(&arrivals_events, l);
+    if (!l->is_foreign)
+        set_defer_accept(l->fd, is_plain ? 0 : DEFER_ACCEPT_S);
+}
+
+void
+listener_swap_service(struct listener *l, const char *service, struct listen_plan *plan,
+                      struct context *context, const struct context_loaded *loaded)
+{
+    struct deliver *old = l->deliver;
+
+    options_fini(&l->options);
+    take_plan(l, plan);
+    deliver_release(old);
+    snprintf(l->service, sizeof(l->service), "%s", service);
+    /* Linux takes another length of the queue from a socket that listens. */
+    (void)listen(l->fd, l->options.backlog);
+    listener_swap_context(l, context, loaded);
+    listener_poll(l);
+}
+
+const char *
+listener_service(const struct listener *l)
+{
+    return l->service;
+}
+
+struct listener *
+listener_new(struct client *client, const struct listener_parameters *p, struct listen_plan *plan,
+             struct context *context, int *error)
+{
     struct epoll_event event = { .events = EPOLLIN };
     struct listener *l;
     int status, fd = p->fd, epoll;
 
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll < 0 || (!p->is_foreign && listen(fd, options->backlog) < 0) ||
+    if (epoll < 0 || (!p->is_foreign && listen(fd, plan->options.backlog) < 0) ||
         epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         *error = errno;
         fd_close(&epoll);
         fd_close(&fd);
-        options_fini(options);
+        listen_plan_fini(plan);
         context_release(context);
-        deliver_release(p->deliver);
         return NULL;
     }
     l = calloc(1, sizeof(*l));
@@ -773,18 +853,13 @@ listener_new(struct client *client, const struct listener_parameters *p, struct 
     l->fd = fd;
     l->is_foreign = p->is_foreign;
     l->epoll = epoll;
-    l->options = *options;
+    take_plan(l, plan);
     l->context = context;
     remember_loaded(l, p->loaded);
-    l->uid = client_uid(client);
-    l->deliver = p->deliver;
-    l->arrivals = l->options.accept_proxy ? arrivals_new(&arrivals_events, l) : NULL;
-    if (l->deliver != NULL && l->deliver->kind == DELIVER_CLIENT && !l->is_foreign)
-        set_defer_accept(fd, 0);
-    l->is_auto = p->is_auto || p->deliver != NULL;
+    l->uid = client != NULL ? client_uid(client) : geteuid();
+    if (p->service != NULL)
+        snprintf(l->service, sizeof(l->service), "%s", p->service);
     l->mode = l->is_auto ? MODE_HANDSHAKE : MODE_OPEN;
-    l->handshakes_max = p->handshakes_max;
-    l->accept_queue = p->accept_queue;
     l->ledger_slot = LEDGER_NO_SLOT;
     address_of_socket(fd, &l->address);
     l->opened_ms = clock_unix_ms();

@@ -10,6 +10,8 @@
 
 #include "manager/connections.h"
 #include "manager/deliver.h"
+#include "manager/listen_plan.h"
+#include "manager/service_definition.h"
 
 struct connection;
 
@@ -25,9 +27,7 @@ struct listener *listener_after(const struct listener *l);
 struct listener_parameters {
     int fd; /* taken; listening already if is_foreign, else only bound */
     bool is_foreign;
-    bool is_auto;
-    struct deliver *deliver; /* taken; NULL: the owner gets the plaintext */
-    unsigned handshakes_max, accept_queue;
+    const char *service;                 /* its name, borrowed; NULL: it is none */
     const struct context_loaded *loaded; /* borrowed */
 };
 
@@ -39,14 +39,13 @@ struct listener_files {
 /* Once, at the start: sets a descriptor aside for when there are no others. */
 void listeners_open(void);
 
-/* Takes options' content, and deliver and context with a reference.  Now it listens.  *error: errno of listen(2), and
- * NULL is returned. */
+/* Takes plan's content and a reference to context.  Now it listens.  client NULL: a service, the
+ * manager's own.  *error: errno of listen(2), and NULL is returned. */
 struct listener *listener_new(struct client *client, const struct listener_parameters *parameters,
-                              struct options *options, struct context *context, int *error);
+                              struct listen_plan *plan, struct context *context, int *error);
 
-/* A socket that is bound and does not listen yet; address NULL: all, IPv4 and IPv6.  -1: errno, and *what is
- * the call that failed.  EINVAL with *what "address": it is none. */
-int listener_socket(const char *address, uint16_t port, bool reuseaddr, const char **what);
+/* A socket that is bound and does not listen yet; listen: a checked listen_address.  -1: *f says why. */
+int listener_bind(const json_t *listen, bool reuseaddr, struct failure *f);
 
 /* Nobody can reach it any more; its waiting calls answer closed. */
 void listener_close(struct listener *l);
@@ -64,6 +63,10 @@ struct listener_files *listener_refused_files(struct listener *l);
 /* From the next connection on; those that have begun keep theirs.  Takes a reference to context. */
 void listener_swap_context(struct listener *l, struct context *context,
                            const struct context_loaded *loaded);
+/* The same with all that a service says, and its name.  Takes plan's content, too. */
+void listener_swap_service(struct listener *l, const char *service, struct listen_plan *plan,
+                           struct context *context, const struct context_loaded *loaded);
+const char *listener_service(const struct listener *l); /* "": it is none */
 json_t *listener_row(const struct listener *l);
 json_t *listener_address(const struct listener *l); /* gives; null if it has none */
 

@@ -17,12 +17,14 @@
 #include "ipc/log.h"
 #include "ipc/process.h"
 #include "ipc/secret.h"
+#include "manager/change.h"
 #include "manager/config.h"
 #include "manager/control.h"
 #include "manager/description.h"
 #include "manager/descriptors.h"
 #include "manager/manager.h"
 #include "manager/reload.h"
+#include "manager/services.h"
 
 enum {
     CLOSE_MS = 5000, /* connections at a stop: close_notify both ways, then no longer */
@@ -37,6 +39,7 @@ uv_loop_t *manager_loop;
 /* From the command line; NULL: not given. */
 static const char *socket_path, *config_path, *level_name, *format_name;
 static bool is_limited_by_descriptors;
+static json_t *first_services; /* owned, until they are started */
 static bool is_stopping;
 static bool is_serving;
 static int64_t started_ms;
@@ -102,19 +105,68 @@ manager_stop(void)
 /* --- the start ----------------------------------------------------------------------------- */
 
 static void
-on_boot(void)
+serve(void)
 {
     char why[512];
 
+    if (!control_listen(socket_path, why, sizeof(why)))
+        give_up(why);
+    is_serving = true;
+    tree_ready();
+}
+
+static void
+on_services_loaded(void *owner)
+{
+    struct change **change = owner;
+
+    change_commit(*change);
+    json_decref(first_services);
+    first_services = NULL;
+    serve();
+}
+
+static void
+on_services_failed(void *owner, struct failure *f)
+{
+    (void)owner;
+    if (!is_stopping)
+        give_up(f->message);
+    failure_fini(f);
+}
+
+/* The control socket comes behind them, so that whoever sees it sees them too. */
+static void
+start_services(void)
+{
+    static const struct change_events events = { on_services_loaded, on_services_failed };
+    static struct services_counts counts;
+    static struct change *change;
+    struct failure f;
+
+    change = change_new(&events, &change);
+    if (!services_change(change, first_services, config.listeners_max, &counts, &f))
+        give_up(f.message);
+    change_begin(change);
+}
+
+static void
+on_boot(void)
+{
     if (is_stopping)
         return;
     clients_open();
     connections_open();
     reload_open();
-    if (!control_listen(socket_path, why, sizeof(why)))
-        give_up(why);
-    is_serving = true;
-    tree_ready();
+    start_services();
+}
+
+static void
+on_reload(void)
+{
+    /* Before that it is reading everything anyway. */
+    if (is_serving)
+        reload_by_signal();
 }
 
 static void
@@ -166,11 +218,13 @@ manager_config_path(void)
 }
 
 bool
-manager_read_config(struct config *c, enum log_level *level, char *why, size_t why_size)
+manager_read_config(struct config *c, enum log_level *level, json_t **services, char *why,
+                    size_t why_size)
 {
     config_set_defaults(c);
     *level = LOG_INFO;
-    if (!config_read(c, level, manager_config_path(), config_path == NULL, why, why_size))
+    *services = NULL;
+    if (!config_read(c, level, services, manager_config_path(), config_path == NULL, why, why_size))
         return false;
     /* The command line is nearer than the file. */
     if (level_name != NULL && !log_level_parse(level_name, level)) {
@@ -192,7 +246,7 @@ read_config(void)
     char why[1024];
 
     descriptors_open();
-    if (!manager_read_config(&config, &level, why, sizeof(why)))
+    if (!manager_read_config(&config, &level, &first_services, why, sizeof(why)))
         give_up(why);
     log_set_level(level);
     log_set_format(config.log_format);
@@ -206,7 +260,7 @@ main(int argc, char **argv)
 {
     static const struct tree_events events = { .on_boot = on_boot,
                                                .on_terminate = manager_stop,
-                                               .on_reload = reload_by_signal };
+                                               .on_reload = on_reload };
     char why[512];
 
     process_begin("manager", true, PROCESS_MAILBOX);
@@ -216,10 +270,10 @@ main(int argc, char **argv)
     /* Passwords pass through JSON: nothing of it stays in freed memory. */
     json_set_alloc_funcs(malloc, secret_free);
     read_arguments(argc, argv);
-    read_config();
     if (!description_open(cordon_api_json, cordon_api_json_size, why, sizeof(why)) ||
         !requests_open(why, sizeof(why)))
         give_up(why);
+    read_config();
     manager_loop = uv_default_loop();
     tree_open(&events);
     uv_run(manager_loop, UV_RUN_DEFAULT);

@@ -86,8 +86,10 @@ void ledger_subscription_close(uint64_t number);
 
 /* --- given by the control side, used by the connection side --- */
 
-/* The configuration file as it is now, on top of the defaults, and what the command line says. False: why. */
-bool manager_read_config(struct config *c, enum log_level *level, char *why, size_t why_size);
+/* The configuration file as it is now, on top of the defaults, and what the command line says.  Gives
+ * *services, as services_check does.  False: why. */
+bool manager_read_config(struct config *c, enum log_level *level, json_t **services, char *why,
+                         size_t why_size);
 const char *manager_config_path(void);
 
 /* Begins the orderly stop (also cordon.stop's and SIGTERM's way). */

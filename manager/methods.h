@@ -21,6 +21,9 @@
     METHOD("cordon.stop", method_stop)                                  \
     METHOD("cordon.log_level", method_log_level)                        \
     METHOD("cordon.reload", method_reload)                              \
+    METHOD("cordon.services", method_services)                          \
+    METHOD("cordon.service_add", method_service_add)                    \
+    METHOD("cordon.service_remove", method_service_remove)              \
     METHOD("ssl.versions", method_versions)                             \
     METHOD("ssl.cipher_suites", method_cipher_suites)                   \
     METHOD("ssl.format_error", method_format_error)                     \

@@ -241,9 +241,8 @@ method_listeners(struct request *r)
     for (l = listener_first(); l != NULL; l = listener_after(l)) {
         struct client *owner = owner_client(listener_owner(l));
 
-        if (listener_number(l) <= number || owner == NULL ||
-            !is_given(params, "listener", listener_handle(l)) ||
-            !is_given(params, "owner", client_handle(owner)) ||
+        if (listener_number(l) <= number || !is_given(params, "listener", listener_handle(l)) ||
+            !is_given(params, "owner", owner != NULL ? client_handle(owner) : "") ||
             (listener_uid(l) != client_uid(client) && !client_is_administrator(client)))
             continue;
         if (json_array_size(rows) == limit) {

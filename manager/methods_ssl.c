@@ -94,7 +94,7 @@ is_established(struct request *r, const struct connection *c)
 struct listening {
     struct request *request;
     struct listener_parameters parameters;
-    struct options options;
+    struct listen_plan plan;
     struct context_load *load;
 };
 
@@ -102,8 +102,7 @@ static void
 listening_free(struct listening *g)
 {
     fd_close(&g->parameters.fd);
-    deliver_release(g->parameters.deliver);
-    options_fini(&g->options);
+    listen_plan_fini(&g->plan);
     free(g);
 }
 
@@ -116,8 +115,8 @@ listening_fail(struct listening *g, struct failure *f)
     request_fail(r, f);
 }
 
-static void
-listening_reply(struct request *r, struct listener *l)
+void
+listener_reply(struct request *r, const struct listener *l)
 {
     json_t *address = listener_address(l), *result = json_object();
     json_t *ip = json_object_get(address, "address"), *port = json_object_get(address, "port");
@@ -146,14 +145,14 @@ on_listen_ready(void *owner, struct context *context, const struct context_loade
         return;
     }
     g->parameters.loaded = loaded;
-    l = listener_new(request_client(r), &g->parameters, &g->options, context, &error);
+    l = listener_new(request_client(r), &g->parameters, &g->plan, context, &error);
     free(g);
     if (l == NULL) {
         failure_posix(&f, error, "listen");
         request_fail(r, &f);
         return;
     }
-    listening_reply(r, l);
+    listener_reply(r, l);
 }
 
 static void
@@ -181,7 +180,6 @@ listening_socket(struct listening *g, struct failure *f)
     const json_t *params = request_params(g->request);
     const json_t *listen = json_object_get(params, "listen");
     const json_t *fd_index = json_object_get(params, "fd_index");
-    const char *what;
 
     if (json_is_integer(fd_index)) {
         g->parameters.is_foreign = true;
@@ -191,48 +189,14 @@ listening_socket(struct listening *g, struct failure *f)
         failure_param(f, "fd_index", "it is not a listening stream socket");
         return false;
     }
-    g->parameters.fd = listener_socket(
-        json_string_value(json_object_get(listen, "address")),
-        (uint16_t)json_integer_value(json_object_get(listen, "port")), g->options.reuseaddr, &what);
-    if (g->parameters.fd >= 0)
-        return true;
-    if (strcmp(what, "address") == 0)
-        failure_param(f, "listen.address", "it is not an IPv4 or IPv6 address");
-    else
-        failure_posix(f, errno, what);
-    return false;
-}
-
-static bool
-listening_deliver(struct listening *g, struct failure *f)
-{
-    const struct client *client = request_client(g->request);
-    const json_t *json = json_object_get(request_params(g->request), "deliver");
-    const struct deliver_rights rights = { .paths = client_is_operator(client),
-                                           .exec = client_is_administrator(client) };
-
-    return json == NULL || deliver_parse(&g->parameters.deliver, json, rights, f) == RESULT_OK;
-}
-
-/* TLS is on the side of the callers, or, for a service of kind client, on the other one. */
-static bool
-listening_options(struct listening *g, struct failure *f)
-{
-    const json_t *params = request_params(g->request);
-    const json_t *options = json_object_get(params, "options");
-    const json_t *outwards = deliver_client_options(json_object_get(params, "deliver"));
-
-    if (outwards == NULL)
-        return options_read(&g->options, ROLE_SERVER, NULL, options, g->request, f) == RESULT_OK;
-    return options_read(&g->options, ROLE_CLIENT, NULL, outwards, g->request, f) == RESULT_OK &&
-           options_read_plain(&g->options, options, f) == RESULT_OK;
+    g->parameters.fd = listener_bind(listen, g->plan.options.reuseaddr, f);
+    return g->parameters.fd >= 0;
 }
 
 void
 method_listen(struct request *r)
 {
     static const struct context_events events = { on_listen_ready, on_listen_failed };
-    const char *accept = param_text(r, "accept");
     struct listening *g;
     struct failure f;
 
@@ -249,20 +213,17 @@ method_listen(struct request *r)
     assert(g != NULL);
     g->request = r;
     g->parameters.fd = -1;
-    if (!listening_options(g, &f)) {
+    if (listen_plan_read(&g->plan, request_params(r), r, &f) != RESULT_OK) {
         free(g);
         request_fail(r, &f);
         return;
     }
-    if (!listening_deliver(g, &f) || !listening_socket(g, &f)) {
+    if (!listening_socket(g, &f)) {
         listening_fail(g, &f);
         return;
     }
-    g->parameters.is_auto = accept != NULL && strcmp(accept, "auto") == 0;
-    g->parameters.handshakes_max = param_number(r, "handshakes_max");
-    g->parameters.accept_queue = param_number(r, "accept_queue");
-    g->load = context_load(&g->options, NULL, false, false, &events, g);
-    options_forget_secrets(&g->options);
+    g->load = context_load(&g->plan.options, NULL, false, false, &events, g);
+    options_forget_secrets(&g->plan.options);
     request_wait(r, -1, on_listen_abandoned, g);
 }
 

@@ -12,6 +12,8 @@ const char *param_text(const struct request *r, const char *name); /* NULL: abse
 /* Parameter conn; NULL: the request was refused. */
 struct connection *param_connection(struct request *r, enum who who);
 struct listener *param_listener(struct request *r, enum who who);
+/* The result of ssl.listen and cordon.service_add. */
+void listener_reply(struct request *r, const struct listener *l);
 /* The connection is open; otherwise the request is refused with bad_state. */
 bool is_open(struct request *r, const struct connection *c);
 /* Its handshake is done; otherwise likewise. */

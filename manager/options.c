@@ -92,6 +92,12 @@ file_fini(struct option_file *file)
 }
 
 void
+options_init(struct options *o)
+{
+    set_defaults(o, ROLE_SERVER);
+}
+
+void
 options_forget_secrets(struct options *o)
 {
     fd_close(&o->certfile.fd);
@@ -134,7 +140,7 @@ read_file(struct reading *d, const char *option, struct option_file *file)
         file->fd = take_fd(d, value);
         return RESULT_OK;
     }
-    if (!client_is_operator(request_client(d->r))) {
+    if (d->r != NULL && !client_is_operator(request_client(d->r))) {
         failure_not_supported(d->f, option, "paths of another user's clients are not supported yet",
                               NULL);
         return RESULT_NOT_SUPPORTED;
@@ -434,7 +440,8 @@ check_delivery(struct reading *d)
     if (o->lifetime_descriptor && o->delivery != DELIVERY_DESCRIPTOR)
         return wrong(d, "lifetime", given(d, "lifetime"),
                      "lifetime descriptor needs delivery descriptor");
-    if (o->delivery == DELIVERY_DESCRIPTOR && !client_is_operator(request_client(d->r))) {
+    if (d->r != NULL && o->delivery == DELIVERY_DESCRIPTOR &&
+        !client_is_operator(request_client(d->r))) {
         failure_not_supported(d->f, "options.delivery",
                               "descriptors for clients of another user are not supported yet",
                               "delivery messages");

@@ -54,7 +54,8 @@ struct options {
 };
 
 /*
- * Reads the options object of request r (takes the descriptors it names) on top of base (NULL, or the
+ * Reads the options object of request r (takes the descriptors it names; NULL: of the configuration
+ * file) on top of base (NULL, or the
  * listener's: what is named in json overrides it, the rest is copied; descriptors are not copied).
  * Cross rules: server needs certfile; server verify_peer needs cacertfile; TLS 1.0 and 1.1 only
  * for clients without certfile; keyfile/password without certfile, or without files that are to be
@@ -70,6 +71,8 @@ MUST_CHECK enum result options_read(struct options *out, enum tls_role role,
  * how to listen.  OPTIONS in *f; then *out is empty. */
 MUST_CHECK enum result options_read_plain(struct options *out, const json_t *json,
                                           struct failure *f);
+/* Empty: what options_fini has nothing to do with. */
+void options_init(struct options *o);
 /* The context is on its way: wipes the password and closes the descriptors, which only it needed. */
 void options_forget_secrets(struct options *o);
 void options_fini(struct options *o);

@@ -469,13 +469,33 @@ no_paths(struct check *c, const struct place *place)
     return RESULT_NOT_SUPPORTED;
 }
 
+/* web.pem is /etc/cordon/web.pem. */
+static enum result
+make_absolute(struct check *c, json_t *path)
+{
+    json_t *whole = json_sprintf("%s/%s", c->source->folder, json_string_value(path));
+    bool is_done = whole && json_string_set(path, json_string_value(whole)) == 0;
+
+    json_decref(whole);
+    if (is_done)
+        return RESULT_OK;
+    failure_set(c->f, RESULT_NO_MEMORY, NULL, NULL);
+    return RESULT_NO_MEMORY;
+}
+
 static enum result
 check_file(struct check *c, const struct place *place, const json_t *shape, json_t *value)
 {
+    enum result result = RESULT_OK;
+
     if (json_is_object(value))
         return check_fd_object(c, place, value, "file");
-    if (!json_is_string(value))
+    if (!json_is_string(value) || json_string_length(value) == 0)
         return wrong(c, place, value, "must be an absolute path or {\"fd_index\": N}");
+    if (json_string_value(value)[0] != '/' && c->source->folder)
+        result = make_absolute(c, value);
+    if (result != RESULT_OK)
+        return result;
     if (json_string_value(value)[0] != '/')
         return wrong(c, place, value, "the path must be absolute");
     if (!c->source->may_name_paths)

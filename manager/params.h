@@ -17,6 +17,8 @@ struct params_source {
     const int *fds; /* borrowed: what came with the request */
     size_t fd_count;
     bool may_name_paths; /* the client is an operator's */
+    const char
+        *folder; /* relative paths of files are from here, and made absolute; NULL: refused */
 };
 
 /*

@@ -11,6 +11,7 @@
 #include "manager/listeners.h"
 #include "manager/manager.h"
 #include "manager/methods.h"
+#include "manager/trust.h"
 #include "manager/turns.h"
 
 /* One round over all listeners. */
@@ -170,8 +171,7 @@ look(struct round *r)
     const struct options *o = listener_options(r->listener);
 
     r->now = *listener_files(r->listener);
-    if (o->cacertfile.path != NULL)
-        file_state_of_path(o->cacertfile.path, &r->now.cacertfile);
+    file_state_of_path(trust_path(o), &r->now.cacertfile);
     if (!change_has_certificate_paths(o))
         return take_up(r);
     r->examination = keys_examine(o->certfile.path, o->keyfile.path, on_examined, r);

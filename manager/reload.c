@@ -14,6 +14,7 @@
 #include "manager/manager.h"
 #include "manager/methods.h"
 #include "manager/pem_watch.h"
+#include "manager/services.h"
 #include "manager/turns.h"
 
 struct reload {
@@ -21,6 +22,8 @@ struct reload {
     struct request *request; /* NULL: a signal asked */
     struct config config;
     enum log_level level;
+    json_t *services; /* owned */
+    struct services_counts counts;
     struct change *change;
     int64_t started_ms;
 };
@@ -53,6 +56,7 @@ static void
 reload_free(struct reload *r)
 {
     change_free(r->change);
+    json_decref(r->services);
     turn_over(&r->turn);
     free(r);
 }
@@ -100,6 +104,16 @@ swap_config(struct reload *r)
     pem_watch_open();
 }
 
+/* Gives. */
+static json_t *
+result_of(const struct reload *r, unsigned listeners, json_t *names)
+{
+    return json_pack("{s:{s:I, s:I, s:I, s:I}, s:o}", "reloaded", "listeners",
+                     (json_int_t)listeners, "services_added", (json_int_t)r->counts.added,
+                     "services_removed", (json_int_t)r->counts.removed, "services_changed",
+                     (json_int_t)r->counts.changed, "needs_restart", names);
+}
+
 static void
 on_loaded(void *owner)
 {
@@ -107,20 +121,24 @@ on_loaded(void *owner)
     struct request *request = r->request;
     json_t *names = needs_restart(&r->config);
     unsigned listeners = change_commit(r->change);
+    json_t *result;
 
     r->change = NULL;
+    services_drop_others(r->services, &r->counts);
     swap_config(r);
-    log_info("reloaded by=%s listeners=%u took_ms=%lld", asker(r), listeners,
+    log_info("reloaded by=%s listeners=%u services_added=%u services_removed=%u "
+             "services_changed=%u took_ms=%lld",
+             asker(r), listeners, r->counts.added, r->counts.removed, r->counts.changed,
              (long long)(clock_now_ms() - r->started_ms));
     for (size_t i = 0; i < json_array_size(names); i++)
         log_warn("%s has changed, and counts only after a restart",
                  json_string_value(json_array_get(names, i)));
+    result = result_of(r, listeners, names);
     reload_free(r);
     if (request != NULL)
-        request_reply(request, json_pack("{s:{s:I}, s:o}", "reloaded", "listeners",
-                                         (json_int_t)listeners, "needs_restart", names));
+        request_reply(request, result);
     else
-        json_decref(names);
+        json_decref(result);
 }
 
 static void
@@ -158,7 +176,7 @@ on_turn(void *owner)
     if (r->request == NULL)
         is_signal_waiting = false;
     r->started_ms = clock_now_ms();
-    if (!manager_read_config(&r->config, &r->level, why, sizeof(why))) {
+    if (!manager_read_config(&r->config, &r->level, &r->services, why, sizeof(why))) {
         json_t *path = json_string(manager_config_path());
 
         failure_option(&f, "config", path, why);
@@ -168,8 +186,12 @@ on_turn(void *owner)
     }
     r->change = change_new(&events, r);
     for (struct listener *l = listener_first(); l != NULL; l = listener_after(l)) {
-        if (!has_lost_password(l))
+        if (listener_service(l)[0] == '\0' && !has_lost_password(l))
             change_reread(r->change, l);
+    }
+    if (!services_change(r->change, r->services, r->config.listeners_max, &r->counts, &f)) {
+        reload_fail(r, &f);
+        return;
     }
     change_begin(r->change);
 }

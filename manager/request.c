@@ -494,7 +494,9 @@ check_admission(struct client *c, struct envelope *e, const struct method *m, st
 static enum result
 check_params(struct client *c, struct envelope *e, const struct method *m, struct failure *f)
 {
-    struct params_source source = { e->fds, e->fd_count, client_is_operator(c) };
+    struct params_source source = { .fds = e->fds,
+                                    .fd_count = e->fd_count,
+                                    .may_name_paths = client_is_operator(c) };
 
     if (!e->params) {
         e->params = json_object();

@@ -155,6 +155,15 @@ trust_read(int fd, const struct option_file *file, struct trust **trust, struct 
     return RESULT_OK;
 }
 
+const char *
+trust_path(const struct options *o)
+{
+    if (o->cacertfile.path != NULL)
+        return o->cacertfile.path;
+    return o->role == ROLE_CLIENT && o->verify && !o->has_cacertfile ? config.system_trust_file
+                                                                     : NULL;
+}
+
 enum result
 trust_load(const struct option_file *file, struct trust **trust, struct failure *f)
 {

@@ -20,6 +20,9 @@ struct trust {
     unsigned references;
 };
 
+/* The file that the CAs of options come from; NULL: there is none, or it came as a descriptor. */
+const char *trust_path(const struct options *options);
+
 /*
  * Gives *trust, a reference to what file says, or, if it names none, to the system's bundle.
  * OPTIONS: *f says why.  Borrows file.

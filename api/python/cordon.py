@@ -1127,6 +1127,21 @@ class Client:
     def stop(self):
         self.call("cordon.stop")
 
+    def services(self, **filters):
+        return self._pages("services", filters)
+
+    def service_add(self, name, listen, deliver, replace=False, handshakes_max=None, **options):
+        """A service: listen and deliver as in the configuration file.  {listener, address, port}"""
+        with _Parcel() as parcel:
+            parcel.params.update(name=name, listen=listen, deliver=deliver, replace=replace)
+            if handshakes_max is not None:
+                parcel.params["handshakes_max"] = handshakes_max
+            parcel.add_options(options)
+            return self._link.call("cordon.service_add", parcel.params, parcel.fds)
+
+    def service_remove(self, name):
+        self.call("cordon.service_remove", {"name": name})
+
     def reload(self):
         """Takes up changed files and configuration; Error says why nothing was."""
         return self.call("cordon.reload")

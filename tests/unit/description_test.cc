@@ -31,7 +31,7 @@ protected:
 
 TEST_F(DescriptionTest, OursIsRight) {
     ASSERT_TRUE(OpenOurs()) << why_;
-    EXPECT_EQ(35U, description_method_count());
+    EXPECT_EQ(38U, description_method_count());
 }
 
 TEST_F(DescriptionTest, MethodsAreFoundByNameAndAlias) {

@@ -17,6 +17,8 @@ namespace {
 /* What the request that is being read brought. */
 std::vector<int> request_fds;
 bool from_operator = true;
+/* Somebody's: nobody looks into it. */
+struct request *const kRequest = reinterpret_cast<struct request *>(1);
 
 } // namespace
 
@@ -63,7 +65,7 @@ protected:
         if (is_read_)
             options_fini(&o_);
         failure_fini(&f_);
-        enum result result = options_read(&o_, role, base, json, nullptr, &f_);
+        enum result result = options_read(&o_, role, base, json, kRequest, &f_);
         is_read_ = result == RESULT_OK;
         json_decref(json);
         if (!is_read_) {

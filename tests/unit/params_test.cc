@@ -39,8 +39,10 @@ protected:
         description_close();
     }
 
+    const char *folder_ = nullptr;
+
     enum result Check(const char *method, const std::string &text) {
-        struct params_source source = {fds_.data(), fds_.size(), is_operator_};
+        struct params_source source = {fds_.data(), fds_.size(), is_operator_, folder_};
         const struct method *m = description_method(method);
         json_error_t error;
 
@@ -393,6 +395,19 @@ TEST_F(ParamsTest, WhatHasNoMeaningBesideAGivenSocket) {
     EXPECT_EQ(RESULT_OPTIONS, Check("ssl.listen", R"({"fd_index":0,"options":{"backlog":5}})"));
     EXPECT_EQ("backlog", Field("option"));
     EXPECT_EQ("has no meaning together with fd_index", Field("why"));
+}
+
+TEST_F(ParamsTest, RelativePathsAreFromAFolderWhereThereIsOne) {
+    const char *listen = R"({"listen":{"port":0},"options":{"certfile":"web.pem","depth":1}})";
+
+    EXPECT_EQ(RESULT_OPTIONS, Check("ssl.listen", listen));
+    EXPECT_EQ("certfile", Field("option"));
+    folder_ = "/etc/cordon";
+    ASSERT_EQ(RESULT_OK, Check("ssl.listen", listen)) << f_.message;
+    EXPECT_STREQ("/etc/cordon/web.pem", json_string_value(json_object_get(
+                                            json_object_get(params_, "options"), "certfile")));
+    EXPECT_EQ(RESULT_OPTIONS,
+              Check("ssl.listen", R"({"listen":{"port":0},"options":{"certfile":""}})"));
 }
 
 } // namespace

@@ -2,7 +2,7 @@
  * What the manager's parts need of each other, apart from requests: the loop, the configuration,
  * and the few calls that cross from the control side to the connections and back.
  *
- *   control side:     control.c client.c line.c request.c description.c params.c failure.c events.c
+ *   control side:     control.c client*.c line.c request.c description.c params.c failure.c events.c
  *                     options.c config.c methods_cordon.c main.c
  *   connection side:  tree.c ledger.c helpers.c keys.c contexts.c nurseries.c listeners.c dial.c
  *                     connections.c frames.c methods_ssl.c

@@ -166,7 +166,7 @@ class InteropTest(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         make_ca(cls.folder.name, "ca")
-        make_certificate(cls.folder.name, "web", "ca", "DNS:web.localhost")
+        make_certificate(cls.folder.name, "web", "ca", "DNS:web.localhost,DNS:localhost")
         make_ca(cls.folder.name, "other_ca")
         make_certificate(cls.folder.name, "stranger", "other_ca")
         give_folder(cls.folder.name)
@@ -197,6 +197,7 @@ class InteropTest(unittest.TestCase):
                                    stderr=errors, cwd=self.folder.name)
         timer = threading.Timer(TIME_LIMIT_S, process.kill)
         timer.start()
+        self.addCleanup(process.stdin.close)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -241,6 +242,17 @@ class InteropTest(unittest.TestCase):
             self.assertEqual("close_notify" if is_clean else "truncated", closed.get("how"), closed)
             self.assertGreaterEqual(closed["in"], len(DATA))
             self.assertGreaterEqual(closed["out"], len(DATA))
+
+    def check_delivery(self, deliver):
+        """What Cordon does without a backend of ours."""
+        for peer in (Python(), OpenSSL(), GnuTLS()):
+            with self.subTest(peer=type(peer).__name__):
+                port = serve(self.client, deliver, certfile=self.path("web.pem"),
+                             alpn_preferred_protocols=["echo/1"])
+                process, said = self.start(peer.command(port, "1.3", self.path("ca.pem"), None))
+                answer = peer.talk(process, DATA, False)
+                self.assertEqual((0, True), (process.wait(), answer == DATA),
+                                 (len(answer), said()[-3000:]))
 
     def check_refusal(self, peer, version, ca, **options):
         """Neither side sees a byte of the other's; gives what the peer said and Cordon's event."""
@@ -289,6 +301,60 @@ class InteropTest(unittest.TestCase):
                 self.check_distrust(peer, version)
             with self.subTest("Cordon does not know the CA", version=version):
                 self.check_mistrust(peer, version)
+
+    def s_server(self, version):
+        """`openssl s_server` for one connection, sends each line back reversed; gives its port."""
+        process, said = self.start(
+            ["openssl", "s_server", "-rev", "-naccept", "1", "-accept", "127.0.0.1:0",
+             "-tls" + version.replace(".", "_"), "-cert", self.path("web.pem")])
+        while not (line := process.stdout.readline()).startswith(b"ACCEPT"):
+            self.assertNotEqual(b"", line, said())
+        return process, said, int(line.rpartition(b":")[2])
+
+    def call_outwards(self, port, ca):
+        """A plain connection to a service that calls this port of localhost with TLS."""
+        with open(self.path(ca), "rb") as file:
+            listener = self.client.call(
+                "ssl.listen", {"listen": {"address": "127.0.0.1", "port": 0}, "deliver": {
+                    "client": {"host": "localhost", "port": port,
+                               "options": {"cacertfile": {"fd_index": 0}}}}}, [file.fileno()])
+        plain = socket.create_connection(("127.0.0.1", listener["port"]), TIME_LIMIT_S)
+        self.addCleanup(plain.close)
+        return plain
+
+    def test_plain_in_and_tls_out_to_openssl(self):
+        for version in VERSIONS:
+            with self.subTest(version=version), \
+                    self.client.subscribe(["connection_established"]) as events:
+                process, said, port = self.s_server(version)
+                plain = self.call_outwards(port, "ca.pem")
+                with plain.makefile("rb") as lines:
+                    for line in DATA.splitlines(True)[:1000]:
+                        plain.sendall(line)
+                        self.assertEqual(line[-2::-1] + b"\n", lines.readline())
+                info = self.next_event(events, "connection_established")["info"]
+                self.assertEqual(("client", "tlsv" + version), (info["role"], info["protocol"]))
+                plain.shutdown(socket.SHUT_WR)
+                self.assertEqual(b"", plain.recv(1))
+                self.assertEqual(0, process.wait())
+                self.assertIn("Protocol version: TLSv" + version, said())
+
+    def test_tls_out_to_an_openssl_that_is_not_trusted(self):
+        for version in VERSIONS:
+            with self.subTest(version=version), \
+                    self.client.subscribe(["connection_failed"]) as events:
+                process, said, port = self.s_server(version)
+                plain = self.call_outwards(port, "other_ca.pem")
+                with self.assertRaises(ConnectionResetError):
+                    plain.sendall(b"secret\n")
+                    plain.recv(1)
+                event = self.next_event(events, "connection_failed")
+                self.assertEqual(("local", "unknown_ca"), (event["sent_by"], event["alert"]), event)
+                process.wait()
+                self.assertIn("alert unknown ca", said())
+
+    def test_echo(self):
+        self.check_delivery({"echo": True})
 
     def test_curl(self):
         self.check(Curl())

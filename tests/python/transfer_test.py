@@ -73,7 +73,7 @@ class TransferTest(unittest.TestCase):
 
     def measured(self, what, start):
         took = time.monotonic() - start
-        print("measured %s of %d bytes through a connect service: %.0f MB/s"
+        print("\nmeasured %s of %d bytes through a connect service: %.0f MB/s"
               % (what, self.size, self.size / took / 1e6), flush=True)
 
     def check_closed(self, events, **moved):

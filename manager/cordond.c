@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <grp.h>
 #include <libgen.h>
 #include <limits.h>
 #include <signal.h>
@@ -50,6 +51,7 @@ struct settings {
     char config[PATH_MAX]; /* absolute; "": the default one, if it is there */
     char socket[PATH_MAX];
     bool is_default_socket;
+    bool checks_config; /* and does nothing else */
     const char *log_level;
     bool has_log_level; /* named here, so that the configuration file does not count */
     bool has_log_format;
@@ -64,6 +66,7 @@ static const char usage[] =
     "\n"
     "  --config FILE      configuration (default: /etc/cordon/cordon.json, if it is there;\n"
     "                     /dev/null: none)\n"
+    "  --check-config     say whether the configuration is right, and do nothing else\n"
     "  --socket PATH      control socket (default: $CORDON_SOCKET;\n"
     "                     " SOCKET_FOLDER "/" SOCKET_NAME " as root,\n"
     "                     else $XDG_RUNTIME_DIR/cordon/" SOCKET_NAME ")\n"
@@ -146,6 +149,7 @@ parse_arguments(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
         { "config", required_argument, NULL, 'c' },
+        { "check-config", no_argument, NULL, 'k' },
         { "socket", required_argument, NULL, 's' },
         { "log-level", required_argument, NULL, 'l' },
         { "log-format", required_argument, NULL, 'f' },
@@ -161,6 +165,9 @@ parse_arguments(struct settings *s, int argc, char **argv)
         switch (option) {
         case 'c':
             set_path(s->config, optarg, "--config");
+            break;
+        case 'k':
+            s->checks_config = true;
             break;
         case 's':
             set_path(s->socket, optarg, "--socket");
@@ -404,6 +411,30 @@ fill_manager_arguments(struct settings *s, char **arguments)
     arguments[count] = NULL;
 }
 
+/* The manager reads it, as the user that it will be. */
+static int
+check_config(struct settings *s, struct programs *programs)
+{
+    static char option_check[] = "--check-config", option_config[] = "--config";
+    const struct program *manager = &programs->of[PROCESS_MANAGER];
+    char *arguments[] = { NULL, option_check, s->config[0] != '\0' ? option_config : NULL,
+                          s->config, NULL };
+    char title[] = "cordon manager";
+
+    arguments[0] = title;
+    if (!programs_find_users(programs) || !open_programs(programs))
+        return EXIT_FAILURE;
+    if (programs->change_user &&
+        (setgroups(0, NULL) != 0 || setresgid(manager->gid, manager->gid, manager->gid) != 0 ||
+         setresuid(manager->uid, manager->uid, manager->uid) != 0)) {
+        fprintf(stderr, "cordond: cannot become the manager's user: %s\n", strerror(errno));
+        return EXIT_FAILURE;
+    }
+    execveat(manager->binary, "", arguments, environ, AT_EMPTY_PATH);
+    fprintf(stderr, "cordond: cannot execute the manager: %s\n", strerror(errno));
+    return EXIT_FAILURE;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -417,6 +448,10 @@ main(int argc, char **argv)
     if (!have_standard_descriptors())
         return EXIT_FAILURE;
     parse_arguments(&settings, argc, argv);
+    if (settings.checks_config) {
+        clean_environment();
+        return check_config(&settings, &programs);
+    }
     choose_socket(&settings);
 
     close_inherited(&settings);

@@ -179,6 +179,7 @@ read_arguments(int argc, char **argv)
         { "config", required_argument, NULL, 'c' },
         { "log-level", required_argument, NULL, 'l' },
         { "log-format", required_argument, NULL, 'f' },
+        { "check-config", no_argument, NULL, 'k' },
         { NULL, 0, NULL, 0 },
     };
     int option;
@@ -192,6 +193,8 @@ read_arguments(int argc, char **argv)
             level_name = optarg;
         else if (option == 'f')
             format_name = optarg;
+        else if (option == 'k' && optind == 2)
+            continue;
         else
             give_up(usage);
     }
@@ -255,6 +258,28 @@ read_config(void)
                  (unsigned)config.connections_max);
 }
 
+/* cordond --check-config: there is no tree, and no mailbox. */
+static int
+check_config(int argc, char **argv)
+{
+    enum log_level level;
+    json_t *services;
+    char why[1024];
+
+    socket_path = "";
+    read_arguments(argc, argv);
+    descriptors_open();
+    if (!description_open(cordon_api_json, cordon_api_json_size, why, sizeof(why)) ||
+        !manager_read_config(&config, &level, &services, why, sizeof(why))) {
+        fprintf(stderr, "cordond: %s\n", why);
+        return EXIT_FAILURE;
+    }
+    printf("%s: the configuration is right, with %zu services\n", manager_config_path(),
+           json_object_size(services));
+    json_decref(services);
+    return EXIT_SUCCESS;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -263,12 +288,14 @@ main(int argc, char **argv)
                                                .on_reload = on_reload };
     char why[512];
 
+    /* Passwords pass through JSON: nothing of it stays in freed memory. */
+    json_set_alloc_funcs(malloc, secret_free);
+    if (argc > 1 && strcmp(argv[1], "--check-config") == 0)
+        return check_config(argc, argv);
     process_begin("manager", true, PROCESS_MAILBOX);
     /* Ctrl-C reaches the whole group; cordond is the one that stops us. */
     (void)signal(SIGINT, SIG_IGN);
     started_ms = clock_now_ms();
-    /* Passwords pass through JSON: nothing of it stays in freed memory. */
-    json_set_alloc_funcs(malloc, secret_free);
     read_arguments(argc, argv);
     if (!description_open(cordon_api_json, cordon_api_json_size, why, sizeof(why)) ||
         !requests_open(why, sizeof(why)))

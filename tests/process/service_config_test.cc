@@ -2,6 +2,7 @@
 #include "tests/harness/connection.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 namespace {
 
@@ -312,6 +313,42 @@ TEST_F(ServiceConfigTest, ChangedFilesAreTakenUpByThemselves) {
     Reload();
     PutCertificate("server");
     EXPECT_TRUE(Eventually([this] { return Shown(port_) == RSA; }));
+}
+
+/* The file has the password, so nobody needs to remember it. */
+TEST_F(ServiceConfigTest, APasswordInTheFileCounts) {
+    auto options = [](const std::string &password) {
+        return R"("certfile": "web.pem", "password": ")" + password + "\"";
+    };
+    auto encrypt = [this](const std::string &identity, const std::string &password) {
+        const char *cert = harness_cert((identity + ".pem").c_str());
+        const char *key = harness_cert((identity + ".key").c_str());
+        std::string command = "{ cat " + std::string(cert) + "; openssl pkcs8 -topk8 -in " + key +
+                              " -passout pass:" + password + "; } > " + Path("web.pem");
+
+        ASSERT_EQ(0, system(command.c_str()));
+        ASSERT_EQ(0, chmod(Path("web.pem").c_str(), 0644));
+    };
+    Restart("{}");
+    encrypt("ecdsa", "one");
+    Configure(Service("web", port_, options("one")));
+    Reload();
+    EXPECT_EQ(ECDSA, Shown(port_));
+    encrypt("server", "two");
+    Line line = client().Call("cordon.reload");
+    EXPECT_EQ("services.web.options.password", line.String("error.data.option")) << line.Text();
+    EXPECT_EQ("null", Dump(line.At("error.data.value")));
+    EXPECT_EQ(ECDSA, Shown(port_));
+    Configure(Service("web", port_, options("two")));
+    EXPECT_EQ(1, Reload().Integer("result.reloaded.listeners"));
+    EXPECT_EQ(RSA, Shown(port_));
+
+    /* It comes back after a keeper that took it along. */
+    size_t from = harness_tree_log_size(tree_);
+    ASSERT_TRUE(harness_tree_signal(tree_, Pid("cordon keeper"), SIGKILL));
+    ASSERT_TRUE(WaitLog("has no private key any more", from));
+    EXPECT_TRUE(Eventually([this] { return client().Call("cordon.reload").IsResult(); }));
+    EXPECT_EQ(RSA, Shown(port_));
 }
 
 /* --- cordon.service_add ----------------------------------------------------------------------- */

@@ -25,6 +25,7 @@ enum {
     CLOSE_ALERT = 2, /* with the fatal alert internal_error */
 };
 
+struct exec;
 struct frames;
 
 /* How it ended, once that is known: an error, or a word for how. */
@@ -124,6 +125,7 @@ struct connection {
     uint64_t in, out; /* as the worker said last */
     uint64_t data_cookie;
     struct frames *frames; /* delivery messages; owned */
+    struct exec *exec;     /* DELIVER_EXEC: its program */
     TAILQ_HEAD(, question) questions;
     uint32_t last_question;
     unsigned question_count;

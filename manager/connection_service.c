@@ -8,6 +8,7 @@
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "ipc/suites.h"
+#include "manager/connection_exec.h"
 #include "manager/deliver.h"
 #include "manager/proxy.h"
 
@@ -70,7 +71,9 @@ connection_serve_late(struct connection *c)
 {
     dial_cancel(c->dial);
     c->dial = NULL;
-    backend_failed_by(c, ETIMEDOUT, "connect to the backend");
+    exec_close(c->exec, false);
+    c->exec = NULL;
+    backend_failed_by(c, ETIMEDOUT, "reach the backend");
 }
 
 static void
@@ -185,6 +188,39 @@ serve_connect(struct connection *c)
     return CONNECTION_EVENT_NONE;
 }
 
+static void
+on_running(void *owner, int fd)
+{
+    struct connection *c = owner;
+
+    if (c->state != CONNECTION_DELIVERING)
+        return;
+    send_data(c, fd, DATA_PAIR);
+    connection_step(c, CONNECTION_EVENT_DELIVERED);
+}
+
+static void
+on_not_running(void *owner, int error)
+{
+    struct connection *c = owner;
+
+    c->exec = NULL;
+    if (c->state == CONNECTION_DELIVERING)
+        backend_failed_by(c, error, "start the program");
+}
+
+static enum connection_event
+serve_exec(struct connection *c)
+{
+    static const struct exec_events events = { on_running, on_not_running };
+
+    connection_wait(c, c->deliver->connect_timeout_ms);
+    c->exec = exec_open(c, &events, c);
+    if (c->exec == NULL)
+        backend_failed_by(c, errno, "start the program");
+    return CONNECTION_EVENT_NONE;
+}
+
 enum connection_event
 connection_serve(struct connection *c)
 {
@@ -197,6 +233,8 @@ connection_serve(struct connection *c)
         send_data(c, c->plain, DATA_SOCKET);
         fd_close(&c->plain);
         return CONNECTION_EVENT_DELIVERED;
+    case DELIVER_EXEC:
+        return serve_exec(c);
     default:
         return serve_connect(c);
     }

@@ -13,6 +13,7 @@
 #include "ipc/log.h"
 #include "manager/connection.h"
 #include "manager/connection_deliver.h"
+#include "manager/connection_exec.h"
 #include "manager/connection_service.h"
 #include "manager/descriptors.h"
 #include "manager/frames.h"
@@ -384,6 +385,8 @@ connection_release(struct connection *c)
     context_load_cancel(c->load);
     c->load = NULL;
     let_other_side_go(c);
+    exec_close(c->exec, c->peer_ended);
+    c->exec = NULL;
     tree_pair_forget(&c->pair_want);
     nurseries_want_forget(&c->spawn_want);
     if (c->peer >= 0)

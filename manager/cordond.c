@@ -57,6 +57,8 @@ struct settings {
     bool has_log_format;
     int ready_fd;
     int until_closed;
+    const char *exec_users[EXEC_USERS_MAX];
+    size_t exec_user_count;
 };
 
 static const char usage[] =
@@ -72,6 +74,8 @@ static const char usage[] =
     "                     else $XDG_RUNTIME_DIR/cordon/" SOCKET_NAME ")\n"
     "  --log-level LEVEL  error, warn, info (default) or debug; the log goes to stderr\n"
     "  --log-format FORM  text (default) or json: one object a line\n"
+    "  --exec-user NAME   services' programs may run as this user (repeatable; default: the\n"
+    "                     first is cordon-exec, if there is one; not as root: yourself)\n"
     "  --ready-fd N       write a newline to this descriptor when the control socket listens\n"
     "  --until-closed N   stop, as by SIGTERM, when this pipe or socket is closed at its other end\n"
     "  --help             print this\n"
@@ -145,6 +149,14 @@ set_log_format(struct settings *s, const char *text)
 }
 
 static void
+add_exec_user(struct settings *s, const char *name)
+{
+    if (s->exec_user_count == EXEC_USERS_MAX)
+        refuse("--exec-user: there are at most %d", EXEC_USERS_MAX);
+    s->exec_users[s->exec_user_count++] = name;
+}
+
+static void
 parse_arguments(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -153,6 +165,7 @@ parse_arguments(struct settings *s, int argc, char **argv)
         { "socket", required_argument, NULL, 's' },
         { "log-level", required_argument, NULL, 'l' },
         { "log-format", required_argument, NULL, 'f' },
+        { "exec-user", required_argument, NULL, 'e' },
         { "ready-fd", required_argument, NULL, 'r' },
         { "until-closed", required_argument, NULL, 'u' },
         { "help", no_argument, NULL, 'h' },
@@ -178,6 +191,9 @@ parse_arguments(struct settings *s, int argc, char **argv)
             break;
         case 'f':
             set_log_format(s, optarg);
+            break;
+        case 'e':
+            add_exec_user(s, optarg);
             break;
         case 'r':
             s->ready_fd = parse_fd(optarg, "--ready-fd");
@@ -385,10 +401,11 @@ block_signals(sigset_t *signals)
 }
 
 static void
-fill_manager_arguments(struct settings *s, char **arguments)
+fill_manager_arguments(struct settings *s, struct programs *programs, char **arguments)
 {
     static char option_socket[] = "--socket", option_level[] = "--log-level",
-                option_format[] = "--log-format", option_config[] = "--config";
+                option_format[] = "--log-format", option_config[] = "--config",
+                option_user[] = "--exec-user";
     static char level[16], format[16];
     size_t count = 0;
 
@@ -407,6 +424,10 @@ fill_manager_arguments(struct settings *s, char **arguments)
     if (s->config[0] != '\0') {
         arguments[count++] = option_config;
         arguments[count++] = s->config;
+    }
+    for (size_t i = 0; i < programs->exec_user_count; i++) {
+        arguments[count++] = option_user;
+        arguments[count++] = programs->exec_users[i].name;
     }
     arguments[count] = NULL;
 }
@@ -440,7 +461,7 @@ main(int argc, char **argv)
 {
     static struct settings settings = { .ready_fd = -1, .until_closed = -1 };
     static struct programs programs;
-    char *manager_arguments[9];
+    char *manager_arguments[9 + 2 * EXEC_USERS_MAX];
     sigset_t signals;
 
     log_open("cordond");
@@ -460,7 +481,9 @@ main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     clean_environment();
-    if (!programs_find_users(&programs) || !open_programs(&programs) ||
+    if (!programs_find_users(&programs) ||
+        !programs_find_exec_users(&programs, settings.exec_users, settings.exec_user_count) ||
+        !open_programs(&programs) ||
         (settings.is_default_socket && !make_socket_folder(settings.socket, &programs)))
         return EXIT_FAILURE;
     if (chdir("/") != 0 || capabilities_keep(capabilities_of_cordond) != RESULT_OK) {
@@ -468,7 +491,7 @@ main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     block_signals(&signals);
-    fill_manager_arguments(&settings, manager_arguments);
+    fill_manager_arguments(&settings, &programs, manager_arguments);
     programs.of[PROCESS_MANAGER].arguments = manager_arguments;
     return loop_run(&(struct loop_setup){ .programs = &programs,
                                           .signals = &signals,

@@ -17,7 +17,12 @@
 #include "ipc/process.h"
 #include "manager/cordond_capabilities.h"
 
-enum { ARGUMENTS_MAX = 8, FIRST_SPARE_FD = 10, MODEST_NOFILE = 1024, STATUS_NOT_EXECUTED = 127 };
+enum {
+    ARGUMENTS_MAX = 8 + 2 * EXEC_USERS_MAX,
+    FIRST_SPARE_FD = 10,
+    MODEST_NOFILE = 1024,
+    STATUS_NOT_EXECUTED = 127
+};
 
 /* clang-format off */
 static const enum child_state next_state[CHILD_STATE_COUNT][CHILD_EVENT_COUNT] = {
@@ -157,14 +162,13 @@ limit_resources(const struct program *program)
 }
 
 static int
-change_user(const struct programs *programs, const struct program *program)
+change_user(const struct programs *programs, const struct program *program, uid_t uid, gid_t gid)
 {
     if (!programs->change_user)
         return 0;
     if (program->may_bind_low && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
         return errno;
-    if (setgroups(0, NULL) != 0 || setresgid(program->gid, program->gid, program->gid) != 0 ||
-        setresuid(program->uid, program->uid, program->uid) != 0)
+    if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
         return errno;
     return 0;
 }
@@ -209,6 +213,8 @@ static _Noreturn void
 become(const struct child *c, pid_t cordond, int report)
 {
     const struct program *program = &c->programs->of[c->kind];
+    const struct exec_user *user = &c->programs->exec_users[c->user];
+    bool is_launcher = c->kind == PROCESS_LAUNCHER;
     int binary = program->binary;
     int error = leave_our_signals();
 
@@ -217,7 +223,8 @@ become(const struct child *c, pid_t cordond, int report)
     if (error == 0)
         error = limit_resources(program);
     if (error == 0)
-        error = change_user(c->programs, program);
+        error = change_user(c->programs, program, is_launcher ? user->uid : program->uid,
+                            is_launcher ? user->gid : program->gid);
     if (error == 0)
         error = give_up_privileges(program);
     if (error == 0)
@@ -246,6 +253,8 @@ enter_starting(struct child *c)
     int pipe_fds[2];
     pid_t cordond = getpid();
 
+    if (c->kind == PROCESS_LAUNCHER && c->user >= c->programs->exec_user_count)
+        return not_forked(c, EPERM);
     if (c->kind == PROCESS_NURSERY && board_new(&c->board) != RESULT_OK)
         return not_forked(c, errno);
     if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) != 0)

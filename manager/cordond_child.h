@@ -45,6 +45,7 @@ struct child {
     int64_t due_ms;   /* waiting: when to start */
     pid_t pid;        /* 0: none yet */
     int pidfd;        /* owned */
+    size_t user;      /* launcher: which of exec_users */
     int mailbox;      /* owned until the fork: the child's end */
     int board;        /* owned; nursery: its board, until the owner has passed it on */
     int report;       /* owned; starting: what became of execve */

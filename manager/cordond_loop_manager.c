@@ -47,6 +47,10 @@ loop_tell_started(struct loop *l, struct child *c)
         m.fds[m.fd_count++] = c->board;
         c->board = -1;
     }
+    if (c->kind == PROCESS_LAUNCHER && c->pidfd >= 0) {
+        m.fds[m.fd_count] = fcntl(c->pidfd, F_DUPFD_CLOEXEC, 0);
+        m.fd_count += m.fds[m.fd_count] >= 0 ? 1 : 0;
+    }
     loop_tell_manager(l, &m);
 }
 
@@ -169,6 +173,7 @@ handle_start(struct loop *l, struct message *m)
         loop_give_up_manager(l, result_name(RESULT_NO_MEMORY));
         return;
     }
+    c->user = start->user;
     if (loop_is_restarted(kind))
         delay_ms = restarts_delay_ms(&l->restarts, now_ms);
     c->due_ms = delay_ms > 0 ? restarts_last_ms(&l->restarts) + delay_ms : now_ms;

@@ -27,6 +27,8 @@ static const struct program_rule rules[PROCESS_KIND_COUNT] = {
     [PROCESS_CHECKER]     = {"checker", "cordon checker", "cordon-helper", false, false, false},
     [PROCESS_KEY_DECODER] = {"key_decoder", "cordon key_decoder", "cordon-keeper", false, false, false},
     [PROCESS_MANAGER]     = {"manager", "cordon manager", "cordon", false, true, true},
+    /* One of exec_users. */
+    [PROCESS_LAUNCHER]    = {"launcher", "cordon launcher", NULL, false, false, false},
 };
 /* clang-format on */
 
@@ -66,8 +68,11 @@ programs_find_users(struct programs *p)
 
     p->change_user = geteuid() == 0;
     for (size_t i = 0; p->change_user && i < PROCESS_KIND_COUNT; i++) {
-        const struct passwd *user = getpwnam(rules[i].user);
+        const struct passwd *user;
 
+        if (rules[i].user == NULL)
+            continue;
+        user = getpwnam(rules[i].user);
         if (user != NULL) {
             p->of[i].uid = user->pw_uid;
             p->of[i].gid = user->pw_gid;
@@ -81,6 +86,68 @@ programs_find_users(struct programs *p)
     if (missing_count > 0)
         tell_missing(missing, missing_count);
     return missing_count == 0;
+}
+
+static bool
+is_of_the_tree(const struct programs *p, uid_t uid)
+{
+    for (size_t i = 0; i < PROCESS_KIND_COUNT; i++) {
+        if (rules[i].user != NULL && p->of[i].uid == uid)
+            return true;
+    }
+    return false;
+}
+
+/* What a program could do as this user; NULL: nothing that speaks against it. */
+static const char *
+fault_of_user(const struct programs *p, uid_t uid)
+{
+    if (uid == 0)
+        return "a program of root's could do anything";
+    if (p->change_user && is_of_the_tree(p, uid))
+        return "it belongs to a process of Cordon's own";
+    if (!p->change_user && uid != geteuid())
+        return "only root can start programs as another user";
+    return NULL;
+}
+
+static bool
+allow_user(struct programs *p, const char *name)
+{
+    const struct passwd *user = getpwnam(name);
+    const char *fault = user != NULL ? fault_of_user(p, user->pw_uid) : "there is no such user";
+    struct exec_user *out = &p->exec_users[p->exec_user_count];
+
+    if (fault == NULL && strlen(name) >= sizeof(out->name))
+        fault = "the name is too long";
+    if (fault != NULL) {
+        fprintf(stderr, "cordond: --exec-user %s: %s\n", name, fault);
+        return false;
+    }
+    strcpy(out->name, name);
+    out->uid = user->pw_uid;
+    out->gid = user->pw_gid;
+    p->exec_user_count++;
+    return true;
+}
+
+bool
+programs_find_exec_users(struct programs *p, const char *const *names, size_t count)
+{
+    const struct passwd *user;
+    char name[64];
+
+    for (size_t i = 0; i < count; i++) {
+        if (!allow_user(p, names[i]))
+            return false;
+    }
+    if (count > 0)
+        return true;
+    user = p->change_user ? getpwnam("cordon-exec") : getpwuid(geteuid());
+    if (user == NULL || user->pw_uid == 0)
+        return true;
+    snprintf(name, sizeof(name), "%s", user->pw_name); /* the next look-up writes over it */
+    return allow_user(p, name);
 }
 
 static bool

@@ -22,8 +22,17 @@ struct program {
     char *const *arguments; /* borrowed, after argv[0], NULL at the end; NULL: none */
 };
 
+/* Whom services' programs may run as. */
+struct exec_user {
+    char name[64];
+    uid_t uid;
+    gid_t gid;
+};
+
 struct programs {
     bool change_user; /* we are root */
+    struct exec_user exec_users[EXEC_USERS_MAX];
+    size_t exec_user_count;
     int null;         /* owned; /dev/null */
     struct program of[PROCESS_KIND_COUNT];
 };
@@ -36,6 +45,14 @@ const char *program_name(enum process_kind kind);
  * commands that make them has gone to stderr.
  */
 MUST_CHECK bool programs_find_users(struct programs *p);
+
+/*
+ * Allows those that names lists; none: cordon-exec, if there is one, or, when we are not root, our own user.
+ * Never root, nor a user of our own processes.  After programs_find_users.  false: a text for people has
+ * gone to stderr.
+ */
+MUST_CHECK bool programs_find_exec_users(struct programs *p, const char *const *names,
+                                         size_t count);
 
 /* Opens <folder>/manager and the others.  false: one cannot be opened, and stderr says which. */
 MUST_CHECK bool programs_open(struct programs *p, const char *folder);

@@ -6,8 +6,19 @@
 #include <string.h>
 
 #include "ipc/log.h"
+#include "ipc/message.h"
 
 enum { CONNECT_TIMEOUT_MS = 5000 };
+
+static const char *users[EXEC_USERS_MAX]; /* borrowed from the command line */
+static size_t user_count;
+
+void
+deliver_allow_user(const char *name)
+{
+    assert(user_count < EXEC_USERS_MAX);
+    users[user_count++] = name;
+}
 
 static enum result
 wrong(struct failure *f, const char *option, const json_t *value, const char *why)
@@ -104,6 +115,44 @@ read_echo(struct deliver *d, const json_t *json, struct failure *f)
 }
 
 static enum result
+read_user(struct deliver *d, const json_t *json, struct failure *f)
+{
+    const json_t *value = json_object_get(json, "user");
+    char why[160];
+
+    if (user_count == 0)
+        return wrong(f, "user", value,
+                     "there is none: make the user cordon-exec, or start cordond with --exec-user");
+    if (value == NULL)
+        return RESULT_OK;
+    for (d->user = 0; d->user < user_count; d->user++) {
+        if (strcmp(users[d->user], json_string_value(value)) == 0)
+            return RESULT_OK;
+    }
+    snprintf(why, sizeof(why), "is not allowed: start cordond with --exec-user %s",
+             json_string_value(value));
+    return wrong(f, "user", value, why);
+}
+
+static enum result
+read_exec(struct deliver *d, const json_t *json, struct deliver_rights rights, struct failure *f)
+{
+    const json_t *program = json_array_get(json_object_get(json, "exec"), 0);
+    const char *path = json_string_value(program);
+
+    d->kind = DELIVER_EXEC;
+    if (!rights.exec) {
+        failure_set(f, RESULT_NOT_ALLOWED, "deliver.exec is for administrators", NULL);
+        return RESULT_NOT_ALLOWED;
+    }
+    if (path[0] != '/')
+        return wrong(f, "exec", program, "the program must be an absolute path");
+    log_escape(d->target, sizeof(d->target), path, strlen(path));
+    d->exec = json_deep_copy(json_object_get(json, "exec"));
+    return read_user(d, json, f);
+}
+
+static enum result
 read_client(struct deliver *d, const json_t *json)
 {
     const json_t *client = json_object_get(json, "client");
@@ -157,8 +206,7 @@ read_kind(struct deliver *d, const json_t *json, struct deliver_rights rights, s
         return read_echo(d, json, f);
     if (json_object_get(json, "client") != NULL)
         return read_client(d, json);
-    failure_not_supported(f, "deliver", "exec is not there yet", NULL);
-    return RESULT_NOT_SUPPORTED;
+    return read_exec(d, json, rights, f);
 }
 
 enum result
@@ -216,6 +264,8 @@ deliver_row(const struct deliver *d)
         return json_pack("{s:b}", "echo", 1);
     if (d->kind == DELIVER_CLIENT)
         return json_pack("{s:{s:s, s:i}}", "client", "host", d->target, "port", d->port);
+    if (d->kind == DELIVER_EXEC)
+        return json_pack("{s:O, s:s}", "exec", d->exec, "user", users[d->user]);
     row = json_pack("{s:s}", "connect", d->target);
     if (d->proxy_header)
         json_object_set_new(row, "proxy_protocol", json_integer(2));

@@ -30,7 +30,7 @@ struct deliver {
     uint32_t connect_timeout_ms;
     bool proxy_header; /* version 2, before the first byte */
     json_t *exec;      /* owned; the program and its arguments */
-    char user[64];     /* whom it runs as; "" */
+    uint32_t user;     /* whom it runs as, by its place among those allowed */
 };
 
 /* What whoever wrote it may name. */
@@ -41,10 +41,13 @@ struct deliver_rights {
 
 /*
  * Reads json, which has been checked against the type `deliver` of api/cordon.api.json.  Gives
- * *out.  OPTIONS or NOT_SUPPORTED in *f.
+ * *out.  OPTIONS, NOT_ALLOWED or NOT_SUPPORTED in *f.
  */
 MUST_CHECK enum result deliver_parse(struct deliver **out, const json_t *json,
                                      struct deliver_rights rights, struct failure *f);
+
+/* A user whom cordond starts programs as; called at the start, in cordond's order. */
+void deliver_allow_user(const char *name);
 
 /* The TLS options of kind client, borrowed from json; NULL: it is not of this kind, and the listener
  * is the TLS server. */

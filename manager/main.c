@@ -20,6 +20,7 @@
 #include "manager/change.h"
 #include "manager/config.h"
 #include "manager/control.h"
+#include "manager/deliver.h"
 #include "manager/description.h"
 #include "manager/descriptors.h"
 #include "manager/manager.h"
@@ -173,13 +174,14 @@ static void
 read_arguments(int argc, char **argv)
 {
     static const char usage[] = "usage: manager --socket PATH [--config FILE] [--log-level LEVEL] "
-                                "[--log-format FORMAT]";
+                                "[--log-format FORMAT] [--exec-user NAME]...";
     static const struct option options[] = {
         { "socket", required_argument, NULL, 's' },
         { "config", required_argument, NULL, 'c' },
         { "log-level", required_argument, NULL, 'l' },
         { "log-format", required_argument, NULL, 'f' },
         { "check-config", no_argument, NULL, 'k' },
+        { "exec-user", required_argument, NULL, 'e' },
         { NULL, 0, NULL, 0 },
     };
     int option;
@@ -195,6 +197,8 @@ read_arguments(int argc, char **argv)
             format_name = optarg;
         else if (option == 'k' && optind == 2)
             continue;
+        else if (option == 'e')
+            deliver_allow_user(optarg);
         else
             give_up(usage);
     }

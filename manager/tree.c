@@ -180,9 +180,9 @@ tree_drop(uint32_t kind, uint64_t number)
 
 /* --- processes --- */
 
-struct child *
-tree_start(enum process_kind kind, uint64_t generation, int mailbox,
-           const struct child_events *events, void *owner)
+static struct child *
+start(enum process_kind kind, uint64_t generation, uint32_t user, int mailbox,
+      const struct child_events *events, void *owner)
 {
     struct child *c = calloc(1, sizeof(*c));
     struct message m;
@@ -199,11 +199,25 @@ tree_start(enum process_kind kind, uint64_t generation, int mailbox,
     m.as.start.request = c->number;
     m.as.start.kind = kind;
     m.as.start.has_kind = true;
+    m.as.start.user = user;
     m.fds[0] = mailbox;
     m.fd_count = 1;
     channel_send(cordond, &m);
     fd_close(&mailbox);
     return c;
+}
+
+struct child *
+tree_start(enum process_kind kind, uint64_t generation, int mailbox,
+           const struct child_events *events, void *owner)
+{
+    return start(kind, generation, 0, mailbox, events, owner);
+}
+
+struct child *
+tree_launch(uint32_t user, int mailbox, const struct child_events *events, void *owner)
+{
+    return start(PROCESS_LAUNCHER, 0, user, mailbox, events, owner);
 }
 
 void
@@ -269,6 +283,7 @@ static const char *const kind_names[PROCESS_KIND_COUNT] = {
     [PROCESS_KEEPER] = "keeper",           [PROCESS_NURSERY] = "nursery",
     [PROCESS_RESOLVER] = "resolver",       [PROCESS_CHECKER] = "checker",
     [PROCESS_KEY_DECODER] = "key_decoder", [PROCESS_MANAGER] = "manager",
+    [PROCESS_LAUNCHER] = "launcher",
 };
 
 json_t *

@@ -32,7 +32,7 @@ void tree_pair(struct pair_want *want);
 void tree_pair_forget(struct pair_want *want);
 
 struct child_events {
-    /* Takes board: -1 for all but a nursery. */
+    /* Takes board: -1 for all but a nursery (its board) and a launcher (its pidfd). */
     void (*on_started)(void *owner, uint32_t pid, int board);
     /* It could not be started (error is errno), or it ended (error is 0; status as from waitpid).  The
      * child is gone with this call. */
@@ -47,6 +47,11 @@ struct child;
  */
 struct child *tree_start(enum process_kind kind, uint64_t generation, int mailbox,
                          const struct child_events *events, void *owner);
+
+/* The same for a launcher, which runs as that user of cordond's --exec-user.  It is started with its pidfd
+ * in the place of a board. */
+struct child *tree_launch(uint32_t user, int mailbox, const struct child_events *events,
+                          void *owner);
 
 /* Nobody wants to know any more how it goes on.  NULL is fine. */
 void child_forget(struct child *c);

@@ -571,4 +571,144 @@ TEST_F(OutwardsTest, OptionsOfATlsServerHaveNoMeaning) {
         << line.Text();
 }
 
+/* --- exec ----------------------------------------------------------------------------------- */
+
+class ExecTest : public ServicesTest {
+protected:
+    Listener ServeExec(const std::string &words, const std::string &options = "") {
+        return Serve("{\"exec\": [" + words + "]}", options);
+    }
+    Listener ServeShell(const std::string &script, const std::string &options = "") {
+        return ServeExec("\"/bin/sh\", \"-c\", " + Quoted(script), options);
+    }
+    /* Everything until the goodbye. */
+    std::string ReadAll(Tls &peer) {
+        std::string all;
+        char bytes[4096];
+
+        for (int64_t deadline_ms = harness_deadline(HARNESS_WAIT_MS);;) {
+            size_t size = sizeof bytes;
+            harness_tls_step step = harness_tls_read_step(peer.get(), bytes, &size);
+
+            if (step == HARNESS_TLS_DONE)
+                all.append(bytes, size);
+            else if (step == HARNESS_TLS_END)
+                return all;
+            else if (step != HARNESS_TLS_AGAIN ||
+                     !harness_wait_fd(harness_tls_fd(peer.get()), POLLIN, deadline_ms))
+                return all + "(no end)";
+        }
+    }
+};
+
+TEST_F(ExecTest, AProgramHasThePlaintextOnStdinAndStdout) {
+    Tls peer = Call(ServeExec(R"("/usr/bin/tr", "a-z", "A-Z")"));
+
+    ASSERT_TRUE(peer.Write("quiet"));
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_EQ("QUIET", ReadAll(peer));
+    EXPECT_TRUE(WaitLog("program ended exit_status=0"));
+    EXPECT_TRUE(WaitLog("closed how=(close_notify|local) in=5 out=5"));
+}
+
+TEST_F(ExecTest, AProgramsEndIsTheGoodbye) {
+    Tls peer = Call(ServeShell("echo hello; exit 3"));
+
+    EXPECT_EQ("hello\n", ReadAll(peer));
+    EXPECT_TRUE(WaitLog("program ended exit_status=3"));
+}
+
+TEST_F(ExecTest, AProgramMayEndBeforeItIsReadFrom) {
+    Tls peer = Call(ServeExec("\"/bin/true\""));
+
+    EXPECT_EQ("", ReadAll(peer));
+}
+
+/* stdin and stdout are one socket: closing one of them says nothing, shutdown(2) does. */
+TEST_F(ExecTest, AProgramThatEndsItsOutputGoesOnReading) {
+    Tls peer = Call(ServeExec("\"/usr/bin/python3\", \"-c\", " +
+                              Quoted("import os, socket\n"
+                                     "socket.socket(fileno=os.dup(1)).shutdown(socket.SHUT_WR)\n"
+                                     "os._exit(7 if os.read(0, 10) == b'b' else 8)")));
+
+    EXPECT_EQ("", ReadAll(peer));
+    ASSERT_TRUE(peer.Write("b"));
+    EXPECT_TRUE(WaitLog("program ended exit_status=7"));
+}
+
+TEST_F(ExecTest, AProgramKnowsWhoCallsAndHow) {
+    harness_tls_options options = {};
+    options.name = "localhost";
+    options.alpn = "x-test";
+    options.identity = "client";
+    options.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM";
+    Listener listener = ServeExec(
+        "\"/usr/bin/env\"",
+        R"(, "alpn_preferred_protocols": ["x-test"], "verify": "verify_peer", "cacertfile": )" +
+            CertFile("ca.pem"));
+    Tls peer = Call(listener, options);
+    std::string from = std::to_string(LocalPort(harness_tls_fd(peer.get())));
+    std::string to = std::to_string(listener.port);
+    std::string got = "\n" + ReadAll(peer);
+
+    for (const std::string &line :
+         {"PROTO=SSL"s, "TCPREMOTEIP=127.0.0.1"s, "TCPREMOTEPORT=" + from, "TCPLOCALIP=127.0.0.1"s,
+          "TCPLOCALPORT=" + to, "SSLREMOTEIP=127.0.0.1"s, "SSLREMOTEPORT=" + from,
+          "SSLLOCALIP=127.0.0.1"s, "SSLLOCALPORT=" + to, "SSL_PROTOCOL=TLSv1.3"s,
+          "SSL_CIPHER=TLS_AES_256_GCM_SHA384"s, "SSL_TLS_SNI_SERVERNAME=localhost"s,
+          "SSL_ALPN=x-test"s, "SSL_PEER_CERT_SUBJECT=CN=client"s,
+          "SSL_PEER_CERT_SUBJECT_CN=client"s, "SSL_PEER_CERT_VERIFIED=1"s,
+          "PATH=/usr/local/bin:/usr/bin:/bin"s})
+        EXPECT_NE(std::string::npos, got.find("\n" + line + "\n")) << line << " in" << got;
+    EXPECT_NE(std::string::npos, got.find("\nCORDON_CONN=c")) << got;
+    EXPECT_EQ(std::string::npos, got.find("CORDON_SOCKET")) << got;
+}
+
+TEST_F(ExecTest, AProgramHasNothingOfOurs) {
+    Tls peer = Call(ServeShell("id -un; umask; ulimit -c; ls /proc/self/fd | tr '\\n' ' '; echo; "
+                               "grep -E '^(SigBlk|SigIgn|NoNewPrivs|CapEff)' /proc/self/status"));
+    std::string got = ReadAll(peer);
+    std::string user = geteuid() == 0 ? "cordon-exec" : "";
+
+    EXPECT_EQ(0U, got.find(user)) << got;
+    /* 3 is ls' own. */
+    EXPECT_NE(std::string::npos, got.find("\n0022\n0\n0 1 2 3 \n")) << got;
+    EXPECT_NE(std::string::npos, got.find("SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000"))
+        << got;
+    EXPECT_NE(std::string::npos, got.find("CapEff:\t0000000000000000\nNoNewPrivs:\t1")) << got;
+}
+
+/* "end of file" would be written into a file that the test reads, if it had been seen. */
+TEST_F(ExecTest, AProgramIsKilledBeforeItTakesABrokenStreamForItsEnd) {
+    for (bool is_killed : {true, false}) {
+        size_t from = harness_tree_log_size(tree_);
+        Tls peer = Call(ServeShell("read a; echo got; read b; exit 9"));
+
+        ASSERT_TRUE(peer.Write("a\n"));
+        EXPECT_EQ("got\n", peer.Read(4));
+        if (is_killed)
+            KillWorker(OnlyConnection());
+        else
+            peer.Close();
+        EXPECT_TRUE(WaitLog("program ended ", from));
+        EXPECT_TRUE(WaitLog("program ended signal=SIGKILL", from));
+    }
+}
+
+TEST_F(ExecTest, AProgramThatIsNotThereIsAnAlert) {
+    Tls peer = Call(ServeExec("\"/nonexistent/program\""));
+
+    ExpectAlert(peer, ALERT_INTERNAL_ERROR);
+    EXPECT_TRUE(
+        WaitLog("backend cannot be reached .*backend=\"/nonexistent/program\" error=enoent"));
+}
+
+TEST_F(ExecTest, AUserWhoIsNotAllowedIsRefusedWithTheFlag) {
+    Line line = client().Call("ssl.listen",
+                              R"({"listen": {"port": 0}, "options": {)" + Identity("ecdsa") +
+                                  R"(}, "deliver": {"exec": ["/bin/true"], "user": "root"}})");
+    EXPECT_NE(std::string::npos, line.String("error.message").find("--exec-user root"))
+        << line.Text();
+}
+
 } // namespace

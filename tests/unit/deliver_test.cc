@@ -95,6 +95,30 @@ TEST(DeliverTest, APathIsForThoseWhoMayNameOne) {
               Refusal("{\"connect\": \"/" + std::string(107, 'x') + "\"}", &d).find("too long"));
 }
 
+TEST(DeliverTest, AProgramNeedsAPathAUserAndTheRight) {
+    deliver *d;
+
+    EXPECT_NE(std::string::npos,
+              Refusal(R"({"exec": ["/bin/true"]})", &d).find("start cordond with --exec-user"));
+    deliver_allow_user("one");
+    deliver_allow_user("two");
+    ASSERT_EQ("", Refusal(R"({"exec": ["/bin/true", "x"]})", &d));
+    EXPECT_EQ(0U, d->user);
+    deliver_release(d);
+    ASSERT_EQ("", Refusal(R"({"exec": ["/bin/true"], "user": "two"})", &d));
+    EXPECT_EQ(1U, d->user);
+    json_t *row = deliver_row(d);
+    EXPECT_STREQ("two", json_string_value(json_object_get(row, "user")));
+    json_decref(row);
+    deliver_release(d);
+    EXPECT_NE(std::string::npos, Refusal(R"({"exec": ["/bin/true"], "user": "three"})", &d)
+                                     .find("start cordond with --exec-user three"));
+    EXPECT_NE(std::string::npos,
+              Refusal(R"({"exec": ["true"]})", &d).find("must be an absolute path"));
+    EXPECT_NE(std::string::npos,
+              Refusal(R"({"exec": ["/bin/true"]})", &d, NONE).find("for administrators"));
+}
+
 TEST(DeliverTest, AClientHasAHostAndAPort) {
     deliver *d;
 

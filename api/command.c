@@ -10,11 +10,13 @@
 #include "api/output.h"
 
 extern const struct command command_call, command_completion, command_connect, command_doctor,
-    command_events, command_info, command_kill, command_list, command_reload, command_stop;
+    command_events, command_info, command_kill, command_list, command_reload, command_serve,
+    command_stop;
 
 /* In the order of the help. */
 /* clang-format off */
 const struct command *const commands[] = {
+    &command_serve,
     &command_connect,
     &command_list,
     &command_info,

@@ -41,11 +41,39 @@ static const struct column client_columns[] = {
     { NULL, NULL, NULL, false },
 };
 
+/* "connect 127.0.0.1:8080": what is done, and where it goes. */
+static const char *
+deliver_text(char text[OUTPUT_TEXT], const json_t *deliver)
+{
+    static const char *const kinds[] = { "connect", "exec", "echo", "client" };
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        const json_t *value = json_object_get(deliver, kinds[i]);
+        const char *host = json_string_value(json_object_get(value, "host"));
+
+        if (json_is_true(value))
+            return kinds[i];
+        if (json_is_array(value)) /* a program and its arguments: the program says enough */
+            value = json_array_get(value, 0);
+        if (host)
+            snprintf(text, OUTPUT_TEXT, "%s %s:%lld", kinds[i], host,
+                     (long long)json_integer_value(json_object_get(value, "port")));
+        else if (json_is_string(value))
+            snprintf(text, OUTPUT_TEXT, "%s %s", kinds[i], json_string_value(value));
+        if (host || json_is_string(value))
+            return text;
+    }
+    return output_value(text, deliver);
+}
+
 static const struct column service_columns[] = {
-    { "SERVICE", "name", output_value, false },
+    { "SERVICE", "service", output_value, false },
     { "LISTENER", "listener", output_value, false },
     { "ADDRESS", "address", output_value, false },
-    { "DELIVER", "deliver", output_value, false },
+    { "DELIVER", "deliver", deliver_text, false },
+    { "HANDSHAKING", "handshaking", output_value, true },
+    { "ACCEPTED", "accepted", output_value, true },
+    { "AGE", "opened", output_age, true },
     { NULL, NULL, NULL, false },
 };
 
@@ -54,7 +82,7 @@ const struct row_kind row_kinds[ROW_KINDS] = {
                            "ssl.connection_information", connection_columns },
     [ROWS_LISTENERS] = { 'l', "cordon.listeners", "listeners", "listener", NULL, listener_columns },
     [ROWS_CLIENTS] = { 'k', "cordon.clients", "clients", "client", NULL, client_columns },
-    [ROWS_SERVICES] = { 0, "cordon.services", "services", "name", NULL, service_columns },
+    [ROWS_SERVICES] = { 0, "cordon.services", "services", "service", NULL, service_columns },
 };
 
 const struct row_kind *
@@ -83,8 +111,7 @@ rows_fetch(const struct arguments *a, struct control *control, const struct row_
         size_t left = limit - json_array_size(all);
         json_t *page, *next;
 
-        if (kind->letter) /* services are few, and come at once */
-            json_object_set_new(filters, "limit", json_integer(left < PAGE ? (int)left : PAGE));
+        json_object_set_new(filters, "limit", json_integer(left < PAGE ? (int)left : PAGE));
         status = ask(a, control, kind->method, json_deep_copy(filters), NULL, 0, &page);
         if (status != EXIT_OK)
             break;

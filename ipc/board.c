@@ -44,6 +44,8 @@ board_read_bytes(int board, uint32_t page, uint64_t *in, uint64_t *out)
     *in = *out = 0;
     if (page >= BOARD_PAGES || pread(board, bytes, sizeof bytes, at) != (ssize_t)sizeof bytes)
         return;
+    if (bytes[0] > INT64_MAX || bytes[1] > INT64_MAX)
+        return;
     *in = bytes[0];
     *out = bytes[1];
 }

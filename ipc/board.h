@@ -47,7 +47,8 @@ const char *worker_state_name(uint32_t state);
 /* Borrows board. Reads the state on a page; WORKER_STATE_COUNT if it cannot be read or is no state. */
 uint32_t board_read_state(int board, uint32_t page);
 
-/* How much had moved, as the worker says; 0 and 0 if it cannot be read. */
+/* How much had moved, as the worker says; 0 and 0 if it cannot be read, or says more than
+ * there can be. */
 void board_read_bytes(int board, uint32_t page, uint64_t *in, uint64_t *out);
 
 /* A board for BOARD_PAGES workers, sealed.  Gives *fd. */

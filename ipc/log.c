@@ -259,25 +259,49 @@ log_line(enum log_level level, const char *format, ...)
     errno = error;
 }
 
-void
-log_escape(char *out, size_t out_size, const void *bytes, size_t size)
+static bool
+is_hex(char c)
 {
-    const unsigned char *p = bytes;
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+static bool
+is_escape(const char *text, size_t size)
+{
+    return size >= 4 && text[0] == '\\' && text[1] == 'x' && is_hex(text[2]) && is_hex(text[3]);
+}
+
+static void
+escape(char *out, size_t out_size, const char *bytes, size_t size, bool is_again)
+{
     size_t at = 0;
 
     if (out_size == 0)
         return;
     for (size_t i = 0; i < size; i++) {
-        bool is_plain = p[i] >= 0x20 && p[i] < 0x7f && p[i] != '"' && p[i] != '\\';
+        bool is_plain = bytes[i] >= 0x20 && bytes[i] < 0x7f && bytes[i] != '"' &&
+                        (bytes[i] != '\\' || (is_again && is_escape(bytes + i, size - i)));
         size_t need = is_plain ? 1 : 4;
 
         if (at + need + 1 > out_size)
             break;
         if (is_plain)
-            out[at] = (char)p[i];
+            out[at] = bytes[i];
         else
-            snprintf(out + at, 5, "\\x%02x", p[i]);
+            snprintf(out + at, 5, "\\x%02x", (unsigned)(unsigned char)bytes[i]);
         at += need;
     }
     out[at] = '\0';
+}
+
+void
+log_escape(char *out, size_t out_size, const void *bytes, size_t size)
+{
+    escape(out, out_size, bytes, size, false);
+}
+
+void
+log_escape_again(char *out, size_t out_size, const char *text)
+{
+    escape(out, out_size, text, strlen(text), true);
 }

@@ -63,4 +63,7 @@ bool log_format_parse(const char *name, enum log_format *format);
  */
 void log_escape(char *out, size_t out_size, const void *bytes, size_t size);
 
+/* The same for what another process says it has escaped: there \xHH stays as it is. */
+void log_escape_again(char *out, size_t out_size, const char *text);
+
 #endif

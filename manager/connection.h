@@ -15,6 +15,7 @@
 #include "manager/deliver.h"
 #include "manager/dial.h"
 #include "manager/listeners.h"
+#include "manager/log_limit.h"
 #include "manager/nurseries.h"
 #include "manager/tree.h"
 
@@ -61,7 +62,7 @@ struct question {
     void (*on_answer)(struct question *q, enum result result);
 };
 
-/* What `established` said. */
+/* What `established` said; of a handshake that failed, server_name and alpn as the client offered them. */
 struct facts {
     uint32_t version, suite, group, signature, took_ms, peer_certificate;
     bool resumed, verified;
@@ -115,10 +116,12 @@ struct connection {
     unsigned spawns;
     bool has_exited;
     int exit_status;
-    const char *last_state; /* of the worker, from its board */
+    const char *last_state;   /* of the worker, from its board */
+    const char *failed_state; /* the same, as it said itself; NULL */
 
     bool has_hello, has_goodbye, is_given, is_forgotten, is_killed, is_lingering;
-    bool is_close_asked, peer_ended, is_logged, is_write_shut;
+    bool is_close_asked, peer_ended, is_write_shut;
+    struct log_limit log_limit; /* of its worker's lines */
     const char *close_how; /* why we close it: "local", "owner_gone" */
     struct facts facts;
     struct verdict verdict;
@@ -216,6 +219,7 @@ bool connection_is_closing(const struct connection *c);
 /* --- connection_facts.c --- */
 
 void facts_from(struct facts *facts, const struct message_established *m);
+void facts_from_failed(struct facts *facts, const struct message_failed *m);
 void facts_fini(struct facts *facts);
 json_t *connection_info(const struct connection *c); /* "info"; gives */
 json_t *connection_row(const struct connection *c);            /* gives */

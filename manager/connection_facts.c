@@ -25,6 +25,16 @@ escaped(const void *bytes, size_t size)
     return strdup(text);
 }
 
+/* A worker says that it has done so; an exposed one may lie. */
+static char *
+escaped_again(const char *text)
+{
+    char checked[1100];
+
+    log_escape_again(checked, sizeof(checked), text);
+    return strdup(checked);
+}
+
 void
 facts_from(struct facts *facts, const struct message_established *m)
 {
@@ -37,7 +47,7 @@ facts_from(struct facts *facts, const struct message_established *m)
     facts->resumed = m->resumed != 0;
     facts->verified = m->verified != 0;
     if (m->server_name != NULL)
-        facts->server_name = escaped(m->server_name, strlen(m->server_name));
+        facts->server_name = escaped_again(m->server_name);
     if (m->alpn.size > 0)
         facts->alpn = escaped(m->alpn.data, m->alpn.size);
     facts->subject = copy_of(m->subject);
@@ -48,6 +58,15 @@ facts_from(struct facts *facts, const struct message_established *m)
     facts->public_key = copy_of(m->public_key);
     facts->not_before = m->not_before;
     facts->not_after = m->not_after;
+}
+
+void
+facts_from_failed(struct facts *facts, const struct message_failed *m)
+{
+    if (m->server_name != NULL)
+        facts->server_name = escaped_again(m->server_name);
+    if (m->alpn_offered != NULL)
+        facts->alpn = escaped_again(m->alpn_offered);
 }
 
 void

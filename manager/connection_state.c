@@ -110,8 +110,6 @@ on_not_connected(void *owner, struct failure *f)
     struct connection *c = owner;
 
     c->dial = NULL;
-    log_info("conn=%s connect failed host=\"%s\" port=%u reason=%s", c->handle, c->host, c->port,
-             result_name(f->reason));
     connection_end(c, NULL, f);
 }
 
@@ -142,7 +140,6 @@ spawn_refused(struct connection *c, enum result reason, const char *why)
 {
     struct failure f;
 
-    log_error("conn=%s gets no worker why=\"%s\"", c->handle, why);
     failure_set(&f, reason, why, "{s:s}", "why", why);
     connection_end(c, "local", &f);
 }
@@ -433,9 +430,6 @@ enter_ended(struct connection *c)
         if (c->last_state == NULL && c->worker != NULL)
             connection_read_board(c);
         failure_worker_died(c, &f);
-        log_warn("conn=%s worker died pid=%u state=%s status=%d", c->handle, c->pid,
-                 c->last_state != NULL ? c->last_state : "unknown",
-                 c->has_exited ? c->exit_status : -1);
         connection_decide(c, NULL, &f);
     }
     connection_release(c);
@@ -545,7 +539,6 @@ on_timer(uv_timer_t *timer)
 
     switch (c->state) {
     case CONNECTION_WAITING:
-        log_info("conn=%s closed why=\"no handshake within 60 s\"", c->handle);
         connection_end(c, "local", NULL);
         break;
     case CONNECTION_DIALLING:

@@ -10,44 +10,17 @@
 #include "ipc/log.h"
 #include "ipc/suites.h"
 #include "manager/connection.h"
+#include "manager/connection_log.h"
 #include "manager/events.h"
-
-/* What to do about it, for people. */
-static const struct {
-    const char *cause, *hint;
-} hints[] = {
-    { "unknown_ca", "Name the CA that issued the peer's certificate in cacertfile." },
-    { "expired", "The certificate has expired: its owner must renew it." },
-    { "certificate_expired", "The certificate has expired: its owner must renew it." },
-    { "not_yet_valid", "The certificate is not valid yet: check the clocks of both machines." },
-    { "hostname_mismatch",
-      "The certificate is for another name: connect to a name in it, or give verify_hostname." },
-    { "no_shared_cipher", "Both sides must have a cipher suite in common: see ciphers." },
-    { "no_common_cipher", "Both sides must have a cipher suite in common: see ciphers." },
-    { "no_shared_version", "Both sides must have a protocol version in common: see versions." },
-    { "no_common_version", "Both sides must have a protocol version in common: see versions." },
-    { "no_application_protocol", "Both sides must have an ALPN protocol in common." },
-    { "no_certificate", "The server asks for a client certificate: give certfile." },
-    { "certificate_required", "The server asks for a client certificate: give certfile." },
-    { "not_tls", "The peer does not speak TLS on this port." },
-};
-
-static const char *
-hint_for(const char *cause, const char *alert)
-{
-    for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
-        if (strcmp(hints[i].cause, cause) == 0 || strcmp(hints[i].cause, alert) == 0)
-            return hints[i].hint;
-    }
-    return NULL;
-}
+#include "manager/hints.h"
 
 static void
 failure_alert(const struct connection *c, uint32_t alert, bool by_peer, const char *state,
               const char *cause, const char *detail, struct failure *f)
 {
-    const char *name = tls_alert_name(alert), *hint = hint_for(cause, name);
-    char message[256];
+    const char *name = tls_alert_name(alert);
+    const char *hint = hint_for_alert(name, cause, by_peer, c->role);
+    char message[512];
 
     snprintf(message, sizeof(message), "TLS failed in state %s: %s sent the alert %s%s%s", state,
              by_peer ? "the peer" : "this side", name, detail != NULL ? ": " : "",
@@ -62,7 +35,7 @@ failure_alert(const struct connection *c, uint32_t alert, bool by_peer, const ch
 static void
 clean(char *out, size_t size, const char *text)
 {
-    log_escape(out, size, text != NULL ? text : "", text != NULL ? strlen(text) : 0);
+    log_escape_again(out, size, text != NULL ? text : "");
 }
 
 void
@@ -90,15 +63,16 @@ failure_from_failed(const struct connection *c, const struct message_failed *m, 
 void
 failure_from_bye(const struct connection *c, const struct message_bye *m, struct failure *f)
 {
-    char detail[320];
+    char cause[80], detail[520];
 
+    clean(cause, sizeof(cause), m->cause != NULL ? m->cause : tls_alert_name(m->alert));
     clean(detail, sizeof(detail), m->detail);
     if (m->how == ENDING_TRANSPORT)
         failure_posix(f, (int)m->error, "transport");
     else if (m->how == ENDING_BACKEND)
         failure_posix(f, (int)m->error, "backend");
     else
-        failure_alert(c, m->alert, m->by_peer != 0, "connection", tls_alert_name(m->alert),
+        failure_alert(c, m->alert, m->by_peer != 0, "connection", cause,
                       m->detail != NULL ? detail : NULL, f);
 }
 
@@ -190,7 +164,6 @@ tell_request(struct connection *c)
     request_fail(r, &f);
 }
 
-/* A handshake that failed is logged where its worker's words are read; this is about the rest. */
 static void
 tell_subscribers(struct connection *c)
 {
@@ -201,9 +174,6 @@ tell_subscribers(struct connection *c)
     json_object_del(fields, "event");
     if (was_established) {
         totals.closed++;
-        log_info("conn=%s closed how=%s in=%llu out=%llu", c->handle,
-                 v->how != NULL ? v->how : result_name(v->failure.reason),
-                 (unsigned long long)v->in, (unsigned long long)v->out);
         publish(c, "connection_closed", fields);
         return;
     }
@@ -212,21 +182,6 @@ tell_subscribers(struct connection *c)
     json_object_del(fields, "how");
     json_object_set_new(fields, "peername", address_json(&c->peername));
     publish(c, "connection_failed", fields);
-}
-
-/* Every failed handshake is one line, also where the worker did not say why. */
-static void
-log_unsaid(const struct connection *c)
-{
-    char peer[160];
-
-    if (c->is_logged)
-        return;
-    address_text(&c->peername, peer, sizeof(peer));
-    log_info("conn=%s handshake failed peer=%s role=%s reason=%s state=%s", c->handle, peer,
-             c->role == ROLE_SERVER ? "server" : "client",
-             c->verdict.how != NULL ? c->verdict.how : result_name(c->verdict.failure.reason),
-             connection_state_name(c->state));
 }
 
 void
@@ -245,10 +200,9 @@ connection_decide(struct connection *c, const char *how, struct failure *f)
         v->failure = *f;
     v->in = c->in;
     v->out = c->out;
-    if (c->facts.version == 0 && c->state >= CONNECTION_SPAWNING) {
+    if (c->facts.version == 0 && c->state >= CONNECTION_SPAWNING)
         totals.failed++;
-        log_unsaid(c);
-    }
+    connection_log_ended(c);
     if (v->how == NULL && v->failure.reason == RESULT_WORKER_DIED)
         totals.worker_died++;
     tell_request(c);

@@ -6,8 +6,8 @@
 
 #include "ipc/board.h"
 #include "ipc/log.h"
-#include "ipc/suites.h"
 #include "manager/connection.h"
+#include "manager/connection_log.h"
 #include "manager/events.h"
 #include "manager/frames.h"
 
@@ -27,22 +27,6 @@ handle_hello(struct connection *c, struct message *m)
     return true;
 }
 
-static void
-log_established(const struct connection *c)
-{
-    const struct suite *suite =
-        c->facts.suite <= UINT16_MAX ? suite_by_code((uint16_t)c->facts.suite) : NULL;
-    const char *version = tls_version_name(c->facts.version);
-    char peer[160];
-
-    address_text(&c->peername, peer, sizeof(peer));
-    log_info("conn=%s tls agreed version=%s cipher=%s peer=%s sni=\"%s\" alpn=\"%s\" took_ms=%u",
-             c->handle, version != NULL ? version : "unknown",
-             suite != NULL ? suite->iana : "unknown", peer,
-             c->facts.server_name != NULL ? c->facts.server_name : "",
-             c->facts.alpn != NULL ? c->facts.alpn : "", (unsigned)c->facts.took_ms);
-}
-
 static bool
 handle_established(struct connection *c, struct message *m)
 {
@@ -55,34 +39,12 @@ handle_established(struct connection *c, struct message *m)
     facts_from(&c->facts, &m->as.established);
     totals.established++;
     c->established_ms = clock_unix_ms();
-    log_established(c);
+    connection_log_opened(c);
     if (events_wanted("connection_established"))
         events_publish("connection_established", c->uid, c->handle,
                        json_pack("{s:s, s:o}", "conn", c->handle, "info", connection_info(c)));
     connection_step(c, CONNECTION_EVENT_ESTABLISHED);
     return true;
-}
-
-static void
-log_failed(struct connection *c, const struct message_failed *m)
-{
-    char peer[160], sni[280], alpn[280], cause[80], detail[300];
-
-    c->is_logged = true;
-    if (m->reason == RESULT_TLS_ALERT && !c->options.log_alert)
-        return;
-    address_text(&c->peername, peer, sizeof(peer));
-    log_escape(sni, sizeof(sni), m->server_name, m->server_name ? strlen(m->server_name) : 0);
-    log_escape(alpn, sizeof(alpn), m->alpn_offered, m->alpn_offered ? strlen(m->alpn_offered) : 0);
-    log_escape(cause, sizeof(cause), m->cause, strlen(m->cause));
-    log_escape(detail, sizeof(detail), m->detail, m->detail ? strlen(m->detail) : 0);
-    log_info("conn=%s handshake failed peer=%s role=%s sni=\"%s\" alpn=\"%s\" alert=%s side=%s "
-             "state=%s cause=\"%s\" detail=\"%s\"",
-             c->handle, peer, c->role == ROLE_SERVER ? "server" : "client", sni, alpn,
-             m->reason == RESULT_TLS_ALERT ? tls_alert_name(m->alert)
-             : m->reason < RESULT_COUNT    ? result_name((enum result)m->reason)
-                                           : "unknown",
-             m->by_peer ? "peer" : "local", worker_state_name(m->state), cause, detail);
 }
 
 static bool
@@ -94,7 +56,8 @@ handle_failed(struct connection *c, struct message *m)
         return true;
     if (c->state != CONNECTION_HANDSHAKING)
         return false;
-    log_failed(c, &m->as.failed);
+    c->failed_state = worker_state_name(m->as.failed.state);
+    facts_from_failed(&c->facts, &m->as.failed);
     failure_from_failed(c, &m->as.failed, &f);
     c->is_lingering = true;
     connection_decide(c, NULL, &f);
@@ -198,10 +161,7 @@ handle_peer_ended(struct connection *c, struct message *m)
 static bool
 handle_log(struct connection *c, struct message *m)
 {
-    char line[1100];
-
-    snprintf(line, sizeof(line), "conn=%s %s", c->handle, m->as.log.line);
-    log_forward((enum log_level)m->as.log.level, "worker", line);
+    connection_log_line(c, (enum log_level)m->as.log.level, m->as.log.line);
     return true;
 }
 
@@ -276,7 +236,6 @@ on_fork_failed(void *owner, int error)
     struct failure f;
 
     c->worker = NULL;
-    log_error("conn=%s worker cannot be forked error=%s", c->handle, posix_name(error));
     failure_posix(&f, error, "fork");
     connection_end(c, "local", &f);
 }

@@ -196,8 +196,8 @@ own_knowledge(const struct alerts_question *q)
     return NULL;
 }
 
-struct failure
-alerts_answer(const struct alerts_question *q)
+static struct failure
+answer(const struct alerts_question *q)
 {
     const struct row *row = own_knowledge(q);
 
@@ -233,4 +233,17 @@ alerts_answer(const struct alerts_question *q)
     if (row != NULL)
         return of_row(row, q->is_tls13);
     return of_library(q->code);
+}
+
+struct failure
+alerts_answer(const struct alerts_question *q)
+{
+    struct failure f = answer(q);
+
+    /* Whatever GnuTLS found wrong with it. */
+    if (q->plain_protocol != NULL && f.result == RESULT_TLS_ALERT && !f.by_peer) {
+        f.cause = "not_tls";
+        f.detail = q->plain_protocol;
+    }
+    return f;
 }

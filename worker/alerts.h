@@ -26,6 +26,7 @@ struct alerts_question {
     unsigned certificate_status; /* GNUTLS_CERT_...; 0: fine or not checked */
     enum certificate_fault certificate;
     enum records_fault records;
+    const char *plain_protocol; /* what it speaks instead of TLS, if that is known; NULL */
     int transport_error; /* errno, 0: none */
     unsigned plain_alert; /* sent without encryption; 0: none */
     bool keeper_failed;  /* the private key could not be used */
@@ -40,7 +41,7 @@ struct failure {
     unsigned alert;     /* with TLS_ALERT */
     bool by_peer;       /* the peer sent it; otherwise we have to */
     const char *cause;  /* a word; constant */
-    const char *detail; /* a sentence for people; constant */
+    const char *detail; /* a sentence for people; constant, or of the session */
 };
 
 struct failure alerts_answer(const struct alerts_question *q);

@@ -81,6 +81,33 @@ read_legacy_version(struct hello *hello, const gnutls_datum_t *message)
         hello->versions = 0;
 }
 
+/* RFC 8446 4.1.2: version, random, session ID with its length, suites with theirs.  Those that stand for
+ * something else (GREASE, RFC 8701; SCSV) do not count. */
+static void
+read_suites(struct hello *hello, const gnutls_datum_t *message)
+{
+    enum { BEFORE_ID = 2 + 32 };
+    const uint8_t *b = message->data;
+    size_t at, end;
+
+    hello->suite_count = hello->suites_offered = 0;
+    if (message->size <= BEFORE_ID)
+        return;
+    at = BEFORE_ID + 1 + (size_t)b[BEFORE_ID];
+    if (at + 2 > message->size)
+        return;
+    end = at + 2 + ((size_t)b[at] << 8 | b[at + 1]);
+    for (at += 2; at + 2 <= end && at + 2 <= message->size; at += 2) {
+        uint16_t code = (uint16_t)(b[at] << 8 | b[at + 1]);
+
+        if ((code & 0x0f0f) == 0x0a0a || code == 0x00ff || code == 0x5600)
+            continue;
+        hello->suites_offered++;
+        if (hello->suite_count < sizeof hello->suites / sizeof *hello->suites)
+            hello->suites[hello->suite_count++] = code;
+    }
+}
+
 static int
 on_extension(void *context, unsigned number, const unsigned char *data, unsigned size)
 {
@@ -100,6 +127,7 @@ hello_read(struct hello *hello, const gnutls_datum_t *message)
     hello->alpn_offered[0] = '\0';
     hello->alpn_size = 0;
     read_legacy_version(hello, message);
+    read_suites(hello, message);
     /* GnuTLS itself refuses a malformed one, a moment later and with the right alert. */
     (void)gnutls_ext_raw_parse(hello, on_extension, message, GNUTLS_EXT_RAW_FLAG_TLS_CLIENT_HELLO);
 }

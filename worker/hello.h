@@ -17,6 +17,8 @@ struct hello {
     uint8_t alpn[4096];     /* as sent: each name after its length; cut to whole names */
     size_t alpn_size;
     unsigned versions; /* mask of enum tls_version */
+    uint16_t suites[16];
+    size_t suite_count, suites_offered; /* kept here; sent */
 };
 
 /* Borrows message, the body of a ClientHello.  What cannot be read is left empty. */

@@ -36,6 +36,7 @@ struct records {
     bool encrypted; /* the peer's handshake messages are not readable any more */
     bool data_allowed;
     enum records_fault fault;
+    const char *plain; /* constant; NULL */
     int error;
 
     size_t in_start, in_end;
@@ -247,6 +248,50 @@ records_discard(struct records *r)
     return result != RESULT_WOULD_BLOCK;
 }
 
+/* The first bytes of those who come to the wrong port most often. */
+static const char *
+recognise(const uint8_t *bytes, size_t size)
+{
+    static const char http[] = "the peer speaks HTTP, not TLS";
+    static const char smtp[] = "the peer speaks SMTP or FTP, not TLS";
+    static const char proxy[] = "the peer sends a PROXY header before TLS";
+    static const struct {
+        const char *start, *says;
+    } protocols[] = {
+        { "GET ", http },
+        { "POST", http },
+        { "HEAD", http },
+        { "PUT ", http },
+        { "OPTI", http },
+        { "DELE", http },
+        { "PATC", http },
+        { "CONN", http },
+        { "PRI ", http },
+        { "HTTP", http },
+        { "SSH-", "the peer speaks SSH, not TLS" },
+        { "EHLO", smtp },
+        { "HELO", smtp },
+        { "220 ", smtp },
+        { "220-", smtp },
+        { "+OK ", "the peer speaks POP3, not TLS" },
+        { "* OK", "the peer speaks IMAP, not TLS" },
+        { "PROX", proxy },
+        { "\r\n\r\n", proxy },
+    };
+
+    for (size_t i = 0; size >= 4 && i < sizeof protocols / sizeof *protocols; i++) {
+        if (memcmp(bytes, protocols[i].start, 4) == 0)
+            return protocols[i].says;
+    }
+    return NULL;
+}
+
+const char *
+records_plain_protocol(const struct records *r)
+{
+    return r->plain;
+}
+
 /* --- limits --------------------------------------------------------------------------------- */
 
 /* false: a message in these plaintext bytes is larger than any honest one. */
@@ -323,6 +368,8 @@ begin_record(struct records *r)
     }
     if (type == TYPE_DATA && !r->data_allowed)
         return RESULT_WOULD_BLOCK;
+    if (type == TYPE_OTHER && r->handshake_size == 0)
+        r->plain = recognise(r->in + r->in_start, size);
     r->fault = judge(r, r->in + r->in_start, size, type);
     if (r->fault != RECORDS_FINE)
         return RESULT_LIMIT;

@@ -38,6 +38,9 @@ enum records_fault {
 
 struct records;
 
+/* What a peer speaks whose first bytes are no TLS but well known: "the peer speaks HTTP, not TLS"; NULL. */
+const char *records_plain_protocol(const struct records *r);
+
 /* Takes socket, also on failure.  Gives *out.  NO_MEMORY. */
 MUST_CHECK enum result records_new(struct records **out, int socket);
 

@@ -6,6 +6,7 @@
 
 #include "ipc/log.h"
 #include "ipc/suites.h"
+#include "worker/explain.h"
 #include "worker/hello.h"
 #include "worker/signer.h"
 #include "worker/verify.h"
@@ -26,6 +27,7 @@ struct session {
     bool swallow_unexpected; /* after a refused renegotiation */
     struct verdict verdict;
     struct failure failure;
+    char explanation[EXPLAIN_SIZE]; /* failure.detail may point to it */
 };
 
 static bool
@@ -54,6 +56,7 @@ fail(struct session *s, int code)
         .certificate_status = s->verdict.status,
         .certificate = s->verdict.fault,
         .records = records_fault(s->records),
+        .plain_protocol = records_plain_protocol(s->records),
         .transport_error = records_error(s->records),
         .plain_alert = records_plain_alert(s->records),
         .keeper_failed = code == GNUTLS_E_PK_SIGN_FAILED && signer_failure() != RESULT_OK,
@@ -62,10 +65,9 @@ fail(struct session *s, int code)
     };
 
     s->failure = alerts_answer(&q);
-    if (s->options.log_alert && s->established && s->failure.result == RESULT_TLS_ALERT)
-        log_info("conn=%s alert=%s by=%s cause=%s", s->options.handle,
-                 tls_alert_name(s->failure.alert), s->failure.by_peer ? "peer" : "us",
-                 s->failure.cause);
+    if (s->failure.result == RESULT_TLS_ALERT && !s->failure.by_peer)
+        s->failure.detail =
+            explain(s->explanation, &s->failure, s->tls, s->credentials, s->hello, s->verify_name);
     return s->failure.result;
 }
 

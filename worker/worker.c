@@ -105,6 +105,7 @@ say_bye(struct worker *w, enum ending how, const struct failure *f)
         m.as.bye.has_alert = f->result == RESULT_TLS_ALERT;
         m.as.bye.alert = f->alert;
         m.as.bye.by_peer = f->by_peer;
+        m.as.bye.cause = f->cause;
         m.as.bye.detail = f->detail;
     }
     recorder_bytes(w->start->page, m.as.bye.in, m.as.bye.out);

@@ -77,6 +77,10 @@ run_cordond(const struct harness_tree *t, const struct harness_tree_options *o, 
         arguments[count++] = "--socket";
         arguments[count++] = t->socket;
     }
+    if (o->log_format != NULL) {
+        arguments[count++] = "--log-format";
+        arguments[count++] = o->log_format;
+    }
     if (o->config != NULL) {
         arguments[count++] = "--config";
         arguments[count++] = t->config;
@@ -139,7 +143,8 @@ static bool
 launch(struct harness_tree *t, const struct harness_tree_options *o, int *ready)
 {
     int pipe_fds[2] = { -1, -1 };
-    int log = open(t->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    int log = o->log_fd > 0 ? fcntl(o->log_fd, F_DUPFD_CLOEXEC, READY_FD + 1)
+                            : open(t->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 
     if (log < 0 || pipe2(pipe_fds, O_CLOEXEC) != 0) {
         fd_close(&log);

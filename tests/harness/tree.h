@@ -19,8 +19,10 @@ struct harness_tree;
 struct harness_tree_options {
     const char *config;    /* the text of a configuration file; NULL: none */
     const char *log_level; /* NULL: debug */
+    const char *log_format; /* NULL: none is named */
     bool as_nobody;        /* when the test is root: everything runs as uid 65534 */
     const char *passwd;    /* a file to find as /etc/passwd, in a mount namespace; needs root */
+    int log_fd;            /* stderr, borrowed; 0: a file, without which there is no harness_tree_log */
     unsigned descriptors;  /* RLIMIT_NOFILE; 0: ours */
     bool default_socket;   /* no --socket; as nobody, $XDG_RUNTIME_DIR is the folder */
     bool expect_failure;   /* do not wait for the ready descriptor */

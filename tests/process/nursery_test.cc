@@ -1103,7 +1103,8 @@ TEST_F(NurseryTest, GarbageIsUnexpectedMessage) {
     ASSERT_TRUE(harness_write_all(pair[1], "GET / HTTP/1.1\r\n\r\n", 18, Soon()));
     const struct message &m = conn->Expect(MESSAGE_FAILED);
     EXPECT_EQ(10u, m.as.failed.alert);
-    EXPECT_STREQ("unexpected_message", m.as.failed.cause);
+    EXPECT_STREQ("not_tls", m.as.failed.cause);
+    EXPECT_STREQ("the peer speaks HTTP, not TLS", m.as.failed.detail);
     close(pair[1]);
 }
 

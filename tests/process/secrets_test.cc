@@ -450,7 +450,7 @@ protected:
         std::set<std::string> found;
 
         ASSERT_NE(nullptr, log);
-        EXPECT_NE(nullptr, strstr(log, "tls agreed")) << "the log is not what it should be";
+        EXPECT_NE(nullptr, strstr(log, " opened peer=")) << "the log is not what it should be";
         Search(needles).In(log, strlen(log), &found);
         EXPECT_TRUE(found.empty()) << "in the log:" << Names(found);
         free(log);

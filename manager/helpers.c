@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "ipc/fd.h"
 #include "ipc/log.h"
@@ -10,14 +11,21 @@
 #include "manager/manager.h"
 #include "manager/tree.h"
 
+/* Processes of one kind: more questions than these wait. */
+enum { PROCESSES_MAX = 64 };
+
 struct helper {
     enum process_kind kind;
+    int theirs; /* owned: its process's end of the mailbox; -1 once that was asked for */
+    TAILQ_ENTRY(helper) entry; /* until then */
     struct channel *channel;
     struct child *child;
     uv_timer_t deadline;
     const struct helper_events *events;
     void *owner;
 };
+
+static TAILQ_HEAD(, helper) waiting = TAILQ_HEAD_INITIALIZER(waiting);
 
 static void
 on_timer_closed(uv_handle_t *handle)
@@ -28,6 +36,9 @@ on_timer_closed(uv_handle_t *handle)
 static void
 helper_free(struct helper *h)
 {
+    if (h->theirs >= 0)
+        TAILQ_REMOVE(&waiting, h, entry);
+    fd_close(&h->theirs);
     channel_close(h->channel);
     child_forget(h->child);
     uv_close((uv_handle_t *)&h->deadline, on_timer_closed);
@@ -106,6 +117,28 @@ static const struct channel_kind resolver_channel = {
 static const struct child_events child_events = { on_started, on_ended };
 
 static void
+helper_start(struct helper *h)
+{
+    int theirs = h->theirs;
+
+    TAILQ_REMOVE(&waiting, h, entry);
+    h->theirs = -1;
+    h->child = tree_start(h->kind, 0, theirs, &child_events, h);
+}
+
+void
+helpers_start(enum process_kind kind)
+{
+    struct helper *h, *next;
+
+    for (h = TAILQ_FIRST(&waiting); h != NULL && tree_count(kind) < PROCESSES_MAX; h = next) {
+        next = TAILQ_NEXT(h, entry);
+        if (h->kind == kind)
+            helper_start(h);
+    }
+}
+
+static void
 on_no_pair(uv_timer_t *timer)
 {
     struct helper *h = timer->data;
@@ -122,6 +155,7 @@ helper_ask(enum process_kind kind, const struct message *question, int64_t timeo
 
     assert(h != NULL && (kind == PROCESS_CHECKER || kind == PROCESS_RESOLVER));
     h->kind = kind;
+    h->theirs = -1;
     h->events = events;
     h->owner = owner;
     status = uv_timer_init(manager_loop, &h->deadline);
@@ -135,8 +169,10 @@ helper_ask(enum process_kind kind, const struct message *question, int64_t timeo
         uv_timer_start(&h->deadline, on_deadline, (uint64_t)timeout_ms, 0);
     h->channel =
         channel_open(pair[0], kind == PROCESS_CHECKER ? &checker_channel : &resolver_channel, h);
-    h->child = tree_start(kind, 0, pair[1], &child_events, h);
     channel_send(h->channel, question);
+    h->theirs = pair[1];
+    TAILQ_INSERT_TAIL(&waiting, h, entry);
+    helpers_start(kind);
     return h;
 }
 

@@ -1,5 +1,6 @@
 /*
- * One-shot helpers: a process for one job, one question, one answer.
+ * One-shot helpers: a process for one job, one question, one answer.  At most 64 of a kind are there at
+ * a time, also of those whose answer nobody wants any more; other questions wait.
  */
 #ifndef CORDON_MANAGER_HELPERS_H
 #define CORDON_MANAGER_HELPERS_H
@@ -25,6 +26,9 @@ struct helper *helper_ask(enum process_kind kind, const struct message *question
 
 /* Nobody wants the answer any more; no callback comes.  NULL is fine. */
 void helper_cancel(struct helper *h);
+
+/* A process of this kind has ended, or there is a new question: starts those that there is room for. */
+void helpers_start(enum process_kind kind);
 
 /* Starts a key decoder; gives the other end of its channel, for the keeper.  POSIX. */
 MUST_CHECK enum result helper_key_decoder(int *channel);

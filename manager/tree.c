@@ -10,6 +10,7 @@
 #include "ipc/log.h"
 #include "ipc/process.h"
 #include "manager/channel.h"
+#include "manager/helpers.h"
 #include "manager/ledger.h"
 #include "manager/logging.h"
 #include "manager/manager.h"
@@ -51,6 +52,7 @@ static STAILQ_HEAD(, pair_want) wants = STAILQ_HEAD_INITIALIZER(wants);
 
 static TAILQ_HEAD(, child) children = TAILQ_HEAD_INITIALIZER(children);
 static struct map children_by_number;
+static size_t counts[PROCESS_KIND_COUNT];
 static uint64_t last_child;
 
 static struct drops drops[KEPT_CLIENT + 1];
@@ -194,6 +196,7 @@ start(enum process_kind kind, uint64_t generation, uint32_t user, int mailbox,
     c->events = events;
     c->owner = owner;
     TAILQ_INSERT_TAIL(&children, c, entry);
+    counts[kind]++;
     map_put(&children_by_number, c->number, c);
     message_init(&m, MESSAGE_START);
     m.as.start.request = c->number;
@@ -220,6 +223,12 @@ tree_launch(uint32_t user, int mailbox, const struct child_events *events, void 
     return start(PROCESS_LAUNCHER, 0, user, mailbox, events, owner);
 }
 
+size_t
+tree_count(enum process_kind kind)
+{
+    return counts[kind];
+}
+
 void
 child_forget(struct child *c)
 {
@@ -230,11 +239,15 @@ child_forget(struct child *c)
 static void
 child_gone(struct child *c, int error, int status)
 {
+    enum process_kind kind = c->kind;
+
     TAILQ_REMOVE(&children, c, entry);
+    counts[kind]--;
     map_take(&children_by_number, c->number);
     if (c->owner != NULL)
         c->events->on_ended(c->owner, error, status);
     free(c);
+    helpers_start(kind);
 }
 
 static void

@@ -6,6 +6,7 @@
 #ifndef CORDON_MANAGER_TREE_H
 #define CORDON_MANAGER_TREE_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -52,6 +53,9 @@ struct child *tree_start(enum process_kind kind, uint64_t generation, int mailbo
  * in the place of a board. */
 struct child *tree_launch(uint32_t user, int mailbox, const struct child_events *events,
                           void *owner);
+
+/* How many there are of a kind, or were asked for. */
+size_t tree_count(enum process_kind kind);
 
 /* Nobody wants to know any more how it goes on.  NULL is fine. */
 void child_forget(struct child *c);

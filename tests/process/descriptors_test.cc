@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <filesystem>
 
 extern "C" {
 #include "ipc/fd.h"
@@ -276,10 +277,18 @@ TEST_F(FewDescriptorsTest, DescriptorsThatClientsSendFindNoRoom) {
     for (const auto &c : crowd)
         ASSERT_TRUE(harness_client_send(c->raw(), " ", 1, sixty.data(), sixty.size(),
                                         harness_deadline(HARNESS_WAIT_MS)));
-    EXPECT_TRUE(harness_client_ended(crowd.back()->raw(), harness_deadline(HARNESS_WAIT_MS)));
+    /* Each that is refused makes room for others. */
+    Client *refused = nullptr;
+    ASSERT_TRUE(Eventually([&] {
+        for (const auto &c : crowd) {
+            if (harness_wait_fd(harness_client_fd(c->raw()), POLLIN, harness_now_ms()))
+                refused = c.get();
+        }
+        return refused != nullptr;
+    }));
+    EXPECT_TRUE(harness_client_ended(refused->raw(), harness_deadline(HARNESS_WAIT_MS)));
     Line line;
-    ASSERT_TRUE(
-        harness_client_line(crowd.back()->raw(), line.raw(), harness_deadline(HARNESS_WAIT_MS)));
+    ASSERT_TRUE(harness_client_line(refused->raw(), line.raw(), harness_deadline(HARNESS_WAIT_MS)));
     EXPECT_EQ("descriptors", line.Reason()) << line.Text();
     ExpectUndisturbed();
 }
@@ -309,18 +318,29 @@ protected:
         manager_ = Pid("cordon manager");
     }
 
-    /* The manager cannot open a single one from here on. */
+    /* The manager cannot open a single one from here on: clients have what was free between. */
     void TakeAll() {
-        std::string folder = "/proc/" + std::to_string(manager_) + "/fd/";
-        unsigned lowest = 0;
-        char target[64];
+        std::string folder = "/proc/" + std::to_string(manager_) + "/fd";
+        unsigned end = 0;
+        Line line;
 
-        while (readlink((folder + std::to_string(lowest)).c_str(), target, sizeof(target)) > 0)
-            lowest++;
-        ASSERT_GT(lowest, 3U);
-        ASSERT_TRUE(process_limit_descriptors(manager_, lowest));
+        for (const auto &entry : std::filesystem::directory_iterator(folder))
+            end = std::max(end, static_cast<unsigned>(std::stoul(entry.path().filename())) + 1);
+        ASSERT_GT(end, 3U);
+        ASSERT_TRUE(process_limit_descriptors(manager_, end));
+        do {
+            fillers_.push_back(std::make_unique<Client>(tree_));
+            fillers_.back()->Request("cordon.status");
+            line = Line();
+            ASSERT_TRUE(harness_client_line(fillers_.back()->raw(), line.raw(),
+                                            harness_deadline(HARNESS_WAIT_MS)));
+        } while (line.IsResult());
+        EXPECT_EQ("descriptors", line.String("error.data.which")) << line.Text();
     }
-    void GiveBack() { ASSERT_TRUE(process_limit_descriptors(manager_, 0)); }
+    void GiveBack() {
+        fillers_.clear();
+        ASSERT_TRUE(process_limit_descriptors(manager_, 0));
+    }
 
     /* What the manager has had of the processor. */
     int64_t ProcessorMs() {
@@ -337,6 +357,7 @@ protected:
     }
 
     pid_t manager_ = 0;
+    std::vector<std::unique_ptr<Client>> fillers_;
 };
 
 TEST_F(NoDescriptorsTest, AListenerSendsOneCallerAwayAndPauses) {

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,7 +36,8 @@ struct dial {
     uint8_t addresses[ADDRESSES_MAX][ADDRESS_SIZE]; /* 4 or 6, then the address */
     size_t count, next;
     struct call calls[ADDRESSES_MAX];
-    size_t open_calls; /* that have neither failed nor won */
+    size_t open_calls;    /* that have neither failed nor won */
+    struct call *settled; /* was answered at once, and hears of it from the loop */
     int last_error;
     uv_timer_t stagger;
     bool is_over;
@@ -115,14 +117,12 @@ call_failed(struct call *call, int error)
 }
 
 static void
-on_writable(uv_poll_t *poll, int status, int events)
+call_answered(struct call *call, int status)
 {
-    struct call *call = poll->data;
     struct dial *d = call->dial;
     int error = 0, fd;
     socklen_t size = sizeof(error);
 
-    (void)events;
     /* An error of the socket comes as UV_EBADF; the socket itself knows better. */
     if (getsockopt(call->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         error = errno;
@@ -133,11 +133,29 @@ on_writable(uv_poll_t *poll, int status, int events)
         return;
     }
     /* It leaves the loop before it is given away. */
-    uv_poll_stop(poll);
+    if (call->is_open)
+        uv_poll_stop(&call->poll);
     fd = call->fd;
     call->fd = -1;
     dial_close(d);
     d->events->on_connected(d->owner, fd);
+}
+
+static void
+on_writable(uv_poll_t *poll, int status, int events)
+{
+    (void)events;
+    call_answered(poll->data, status);
+}
+
+static void
+on_settled(uv_timer_t *timer)
+{
+    struct dial *d = timer->data;
+    struct call *call = d->settled;
+
+    d->settled = NULL;
+    call_answered(call, 0);
 }
 
 static socklen_t
@@ -162,6 +180,14 @@ address_of(const struct dial *d, size_t i, struct sockaddr_storage *out)
     return sizeof(*in6);
 }
 
+static bool
+is_answered(int fd)
+{
+    struct pollfd ready = { .fd = fd, .events = POLLOUT };
+
+    return poll(&ready, 1, 0) == 1;
+}
+
 /* 0, or errno. */
 static int
 call_start(struct call *call, size_t i)
@@ -176,6 +202,12 @@ call_start(struct call *call, size_t i)
         return EMFILE;
     if (connect(call->fd, (struct sockaddr *)&address, size) < 0 && errno != EINPROGRESS)
         return errno;
+    /* This machine's own addresses answer at once: not worth a place in the loop. */
+    if (is_answered(call->fd)) {
+        call->dial->settled = call;
+        uv_timer_start(&call->dial->stagger, on_settled, 0, 0);
+        return 0;
+    }
     if (uv_poll_init(manager_loop, &call->poll, call->fd) != 0)
         return ENOMEM;
     call->is_open = true;
@@ -199,6 +231,8 @@ on_stagger(uv_timer_t *timer)
 static void
 dial_next(struct dial *d)
 {
+    if (d->settled != NULL)
+        return;
     while (d->next < d->count) {
         struct call *call = &d->calls[d->next];
         int error;
@@ -208,7 +242,7 @@ dial_next(struct dial *d)
         error = call_start(call, d->next++);
         if (error == 0) {
             d->open_calls++;
-            if (d->next < d->count)
+            if (d->next < d->count && d->settled == NULL)
                 uv_timer_start(&d->stagger, on_stagger, STAGGER_MS, 0);
             return;
         }

@@ -14,6 +14,7 @@
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "ipc/suites.h"
+#include "manager/descriptors.h"
 #include "manager/manager.h"
 
 enum { GOODBYE_MS = 10000, HANG_UP_MS = 5000 };
@@ -26,6 +27,7 @@ struct exec {
     struct child *child; /* NULL: it has ended */
     int pidfd;           /* owned; -1 */
     int fd;              /* owned: a copy of the worker's end; -1 */
+    bool expects_pidfd;
     bool is_ready;       /* the launcher has said that it executes */
     bool is_running;
     bool is_killed, is_hung_up;
@@ -248,11 +250,20 @@ on_end(void *owner, enum result result, const char *why)
 }
 
 static void
+expect_no_pidfd(struct exec *e)
+{
+    if (e->expects_pidfd)
+        descriptors_expect(-1);
+    e->expects_pidfd = false;
+}
+
+static void
 on_started(void *owner, uint32_t pid, int pidfd)
 {
     struct exec *e = owner;
 
     e->pidfd = pidfd;
+    expect_no_pidfd(e);
     log_debug("conn=%s program started pid=%u", e->handle, pid);
     if (e->is_killed)
         exec_kill(e);
@@ -264,6 +275,7 @@ on_ended(void *owner, int error, int status)
     struct exec *e = owner;
 
     e->child = NULL;
+    expect_no_pidfd(e);
     if (e->is_running) /* else the worker does not have it yet */
         fd_close(&e->fd);
     if (error != 0)
@@ -299,9 +311,15 @@ exec_open(const struct connection *c, const struct exec_events *events, void *ow
                                                           .on_end = on_end };
     static const struct child_events child_events = { on_started, on_ended };
     int mailbox[2] = { -1, -1 }, pair[2] = { -1, -1 }, strings = -1, status;
+    struct failure f;
     struct exec *e;
     struct message m;
 
+    if (!descriptors_have_room(&f)) {
+        failure_fini(&f);
+        errno = EMFILE;
+        return NULL;
+    }
     if (!make_descriptors(c, mailbox, pair, &strings)) {
         int error = errno;
 
@@ -317,6 +335,8 @@ exec_open(const struct connection *c, const struct exec_events *events, void *ow
     e->owner = owner;
     e->pidfd = -1;
     e->fd = pair[0];
+    e->expects_pidfd = true;
+    descriptors_expect(1);
     status = uv_timer_init(manager_loop, &e->timer);
     assert(status == 0);
     e->timer.data = e;

@@ -401,11 +401,21 @@ block_signals(sigset_t *signals)
 }
 
 static void
+add_exec_users(struct programs *programs, char **arguments, size_t *count)
+{
+    static char option[] = "--exec-user";
+
+    for (size_t i = 0; i < programs->exec_user_count; i++) {
+        arguments[(*count)++] = option;
+        arguments[(*count)++] = programs->exec_users[i].name;
+    }
+}
+
+static void
 fill_manager_arguments(struct settings *s, struct programs *programs, char **arguments)
 {
     static char option_socket[] = "--socket", option_level[] = "--log-level",
-                option_format[] = "--log-format", option_config[] = "--config",
-                option_user[] = "--exec-user";
+                option_format[] = "--log-format", option_config[] = "--config";
     static char level[16], format[16];
     size_t count = 0;
 
@@ -425,10 +435,7 @@ fill_manager_arguments(struct settings *s, struct programs *programs, char **arg
         arguments[count++] = option_config;
         arguments[count++] = s->config;
     }
-    for (size_t i = 0; i < programs->exec_user_count; i++) {
-        arguments[count++] = option_user;
-        arguments[count++] = programs->exec_users[i].name;
-    }
+    add_exec_users(programs, arguments, &count);
     arguments[count] = NULL;
 }
 
@@ -436,15 +443,21 @@ fill_manager_arguments(struct settings *s, struct programs *programs, char **arg
 static int
 check_config(struct settings *s, struct programs *programs)
 {
-    static char option_check[] = "--check-config", option_config[] = "--config";
+    static char option_check[] = "--check-config", option_config[] = "--config",
+                title[] = "cordon manager";
     const struct program *manager = &programs->of[PROCESS_MANAGER];
-    char *arguments[] = { NULL, option_check, s->config[0] != '\0' ? option_config : NULL,
-                          s->config, NULL };
-    char title[] = "cordon manager";
+    char *arguments[5 + 2 * EXEC_USERS_MAX] = { title, option_check };
+    size_t count = 2;
 
-    arguments[0] = title;
-    if (!programs_find_users(programs) || !open_programs(programs))
+    if (!programs_find_users(programs) ||
+        !programs_find_exec_users(programs, s->exec_users, s->exec_user_count) ||
+        !open_programs(programs))
         return EXIT_FAILURE;
+    if (s->config[0] != '\0') {
+        arguments[count++] = option_config;
+        arguments[count++] = s->config;
+    }
+    add_exec_users(programs, arguments, &count);
     if (programs->change_user &&
         (setgroups(0, NULL) != 0 || setresgid(manager->gid, manager->gid, manager->gid) != 0 ||
          setresuid(manager->uid, manager->uid, manager->uid) != 0)) {

@@ -267,6 +267,10 @@ connect_path(const char *path, int *fd)
     *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (*fd < 0)
         return errno;
+    if (descriptor_is_reserved(*fd)) {
+        fd_close(fd);
+        return EMFILE;
+    }
     if (connect(*fd, (struct sockaddr *)&address, sizeof(address)) == 0)
         return 0;
     error = errno;

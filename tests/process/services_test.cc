@@ -695,6 +695,20 @@ TEST_F(ExecTest, AProgramIsKilledBeforeItTakesABrokenStreamForItsEnd) {
     }
 }
 
+TEST_F(ExecTest, AProgramThatStaysAfterTheGoodbyesIsToldToEnd) {
+    Tls peer = Call(ServeExec("\"/usr/bin/python3\", \"-c\", " +
+                              Quoted("import os, socket, time\n"
+                                     "os.read(0, 1)\n"
+                                     "socket.socket(fileno=os.dup(1)).shutdown(socket.SHUT_WR)\n"
+                                     "time.sleep(600)")));
+
+    ASSERT_TRUE(peer.Bye());
+    EXPECT_TRUE(peer.ReadEnd());
+    peer.Close();
+    EXPECT_TRUE(WaitLog("program is told to end signal=SIGHUP"));
+    EXPECT_TRUE(WaitLog("program ended signal=SIGHUP"));
+}
+
 TEST_F(ExecTest, AProgramThatIsNotThereIsAnAlert) {
     Tls peer = Call(ServeExec("\"/nonexistent/program\""));
 

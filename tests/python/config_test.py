@@ -37,6 +37,15 @@ class CheckConfigTest(unittest.TestCase):
         self.assertEqual((0, "", self.path + ": the configuration is right, with 1 services\n"),
                          (done.returncode, done.stderr, done.stdout))
 
+    def test_a_program_may_run_as_those_whom_the_command_line_allows(self):
+        text = ('{"services": {"web": {"listen": {"port": 443}, "options": '
+                '{"certfile": "web.pem"}, "deliver": {"exec": ["/bin/true"], "user": "root"}}}}')
+        self.assertIn("start cordond with --exec-user root", self.check(text).stderr)
+        done = subprocess.run([CORDOND, "--check-config", "--exec-user", "root"],
+                              capture_output=True, text=True, timeout=TIME_LIMIT_S)
+        self.assertEqual((1, "cordond: --exec-user root: a program of root's could do anything\n"),
+                         (done.returncode, done.stderr))
+
     def test_a_wrong_one(self):
         done = self.check('{"services": {"web": {"listen": {"port": 443}, "options": {}, '
                           '"deliver": {"connect": "127.0.0.1:80"}}}}')

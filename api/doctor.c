@@ -1,8 +1,12 @@
 #include "api/doctor.h"
 
+#include <fcntl.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "api/ask.h"
 #include "api/output.h"
@@ -37,6 +41,37 @@ doctor_read_line(const char *path, char *text, size_t size)
     if (line)
         line[strcspn(line, "\n")] = '\0';
     return line;
+}
+
+int
+doctor_run(const char *const *arguments, char *text, size_t size)
+{
+    posix_spawn_file_actions_t actions;
+    const char *const environment[] = { "LC_ALL=C", NULL };
+    int output[2];
+    FILE *file;
+    pid_t pid;
+    int status;
+
+    if (pipe2(output, O_CLOEXEC) != 0)
+        return -1;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, output[1], STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, output[1], STDERR_FILENO);
+    status = posix_spawn(&pid, arguments[0], &actions, NULL, (char *const *)arguments,
+                         (char *const *)environment);
+    posix_spawn_file_actions_destroy(&actions);
+    close(output[1]);
+    file = fdopen(output[0], "r");
+    *text = '\0';
+    if (file && status == 0 && !fgets(text, (int)size, file))
+        *text = '\0';
+    if (file)
+        fclose(file);
+    text[strcspn(text, "\n")] = '\0';
+    if (status != 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))
+        return -1;
+    return WEXITSTATUS(status);
 }
 
 /* The manager that runs.  Nobody answering is no fault of the machine. */

@@ -29,6 +29,10 @@ void doctor_check_libraries(struct doctor *d);
 /* The first line of a file, without its newline; NULL: it cannot be read. */
 const char *doctor_read_line(const char *path, char *text, size_t size);
 
+/* Runs a program, arguments[0] with a path; the first line it says goes to text.  Its exit status; -1:
+ * it did not run. */
+int doctor_run(const char *const *arguments, char *text, size_t size);
+
 /* cordond's default, of which the limits must have room. */
 enum { DOCTOR_CONNECTIONS = 20000 };
 

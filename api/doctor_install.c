@@ -95,7 +95,7 @@ is_safe(struct doctor *d, const char *name, const char *path)
 }
 
 static void
-check_programs(struct doctor *d)
+check_programs(struct doctor *d, const char *root)
 {
     static const char *const programs[] = {
         "bin/cordond",
@@ -105,16 +105,11 @@ check_programs(struct doctor *d)
         "libexec/cordon/nursery",
         "libexec/cordon/checker",
         "libexec/cordon/key_decoder",
+        "libexec/cordon/launcher",
         "libexec/cordon/resolver",
     };
-    char self[PATH_MAX], path[PATH_MAX + 64];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    const char *root;
+    char path[PATH_MAX + 64];
 
-    if (size < 0)
-        return;
-    self[size] = '\0';
-    root = dirname(dirname(self));
     for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", root, programs[i]);
         if (!is_safe(d, "programs", path))
@@ -175,11 +170,12 @@ check_ca_bundle(struct doctor *d)
         doctor_find(d, FINDING_OK, "ca_bundle", "%u certificates in %s", count, CA_BUNDLE);
 }
 
+/* cordond knows what may stand in it. */
 static void
-check_config(struct doctor *d)
+check_config(struct doctor *d, const char *root)
 {
-    json_error_t error;
-    json_t *json;
+    char program[PATH_MAX + 64], text[512];
+    const char *const arguments[] = { program, "--check-config", NULL };
 
     if (access(CONFIG_FILE, F_OK) != 0) {
         doctor_find(d, FINDING_OK, "config", "there is no %s: defaults", CONFIG_FILE);
@@ -187,22 +183,25 @@ check_config(struct doctor *d)
     }
     if (!is_safe(d, "config", CONFIG_FILE))
         return;
-    json = json_load_file(CONFIG_FILE, JSON_REJECT_DUPLICATES, &error);
-    if (!json)
-        doctor_find(d, FINDING_BAD, "config", "%s: %s (line %d, column %d)", CONFIG_FILE,
-                    error.text, error.line, error.column);
+    snprintf(program, sizeof(program), "%s/bin/cordond", root);
+    if (doctor_run(arguments, text, sizeof(text)) == 0)
+        doctor_find(d, FINDING_OK, "config", "%s is right", CONFIG_FILE);
     else
-        doctor_find(d, FINDING_OK, "config", "%s is JSON that only its owner may change",
-                    CONFIG_FILE);
-    json_decref(json);
+        doctor_find(d, FINDING_BAD, "config", "%s", *text ? text : "cordond cannot be started");
 }
 
 void
 doctor_check_install(struct doctor *d)
 {
+    char self[PATH_MAX] = "";
+    const char *root;
+
+    if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+        strcpy(self, "/usr/bin/cordon");
+    root = dirname(dirname(self));
     check_users(d);
-    check_programs(d);
+    check_programs(d, root);
     check_socket_folder(d);
     check_ca_bundle(d);
-    check_config(d);
+    check_config(d, root);
 }

@@ -1,15 +1,8 @@
 /*
  * The libraries that face peers, held against the versions that have the known security fixes.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "api/doctor.h"
 
@@ -36,44 +29,12 @@ static const struct fixed {
     { "libuv1", "1.44.2-", "1.44.2-1+deb12u1", "1.48.0", "libuv" },
 };
 
-/* Runs a program; its first line of output goes to text.  Its exit status; -1: it did not run. */
-static int
-run(const char *const *arguments, char *text, size_t size)
-{
-    posix_spawn_file_actions_t actions;
-    const char *const environment[] = { "LC_ALL=C", NULL };
-    int output[2];
-    FILE *file;
-    pid_t pid;
-    int status;
-
-    if (pipe2(output, O_CLOEXEC) != 0)
-        return -1;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, output[1], STDOUT_FILENO);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    status = posix_spawn(&pid, arguments[0], &actions, NULL, (char *const *)arguments,
-                         (char *const *)environment);
-    posix_spawn_file_actions_destroy(&actions);
-    close(output[1]);
-    file = fdopen(output[0], "r");
-    *text = '\0';
-    if (file && status == 0 && !fgets(text, (int)size, file))
-        *text = '\0';
-    if (file)
-        fclose(file);
-    text[strcspn(text, "\n")] = '\0';
-    if (status != 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))
-        return -1;
-    return WEXITSTATUS(status);
-}
-
 static bool
 installed_version(const char *package, char *version, size_t size)
 {
     const char *const arguments[] = { DPKG_QUERY, "-W", "-f", "${Version}\n", package, NULL };
 
-    return run(arguments, version, size) == 0 && *version;
+    return doctor_run(arguments, version, size) == 0 && *version;
 }
 
 static bool
@@ -82,7 +43,7 @@ is_at_least(const char *version, const char *least)
     const char *const arguments[] = { DPKG, "--compare-versions", version, "ge", least, NULL };
     char nothing[16];
 
-    return run(arguments, nothing, sizeof(nothing)) == 0;
+    return doctor_run(arguments, nothing, sizeof(nothing)) == 0;
 }
 
 /* least: what it would have to be, of the branch that version is of. */

@@ -875,6 +875,17 @@ class ServeTest(CommandTest):
         self.assertEqual("from the backend\n", self.curl().stdout)
         self.stop(process)
 
+    def test_exec_takes_all_that_stands_behind_it(self):
+        user = ["--user", "nobody"] if os.geteuid() == 0 else []
+        process = self.serve("--certfile", self.pem, *user, "--exec", "/bin/sh", "-c",
+                             'read line; echo "$line, $2"', "sh", "--echo", "--json")
+        with self.tls() as tls:
+            tls.sendall(b"hello\n")
+            self.assertEqual(b"hello, --json\n", read_to_end(tls))
+        out, _ = self.run_command(0, "list", "--services", "--socket", self.control)
+        self.assertIn(" exec /bin/sh ", out)
+        self.stop(process)
+
     def test_plain_in_and_tls_out(self):
         def echo(tls):
             tls.sendall(tls.recv(100).upper())

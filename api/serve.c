@@ -81,6 +81,7 @@ struct serve {
     bool has_manager;        /* the control socket is open */
     bool is_draining;
     bool is_asked;       /* a cordon.status is on its way */
+    bool has_news;       /* one has ended since */
     int64_t deadline_ms; /* of the draining; -1 */
     unsigned stops;      /* signals that asked for the end */
 };
@@ -294,6 +295,7 @@ ask_how_many(struct serve *s)
 {
     if (s->is_asked || !s->has_manager)
         return;
+    s->has_news = false;
     s->is_asked = ask_send(s->a, s->control, "cordon.status", NULL, NULL, 0) == EXIT_OK;
 }
 
@@ -358,21 +360,33 @@ on_signals(struct serve *s)
     }
 }
 
-/* Takes message: an event, or how many connections there are. */
+/* Of a status: how many connections have not come to their end; -1: it is none. */
+static json_int_t
+connections_left(const json_t *status)
+{
+    const json_t *connections = json_object_get(status, "connections");
+    const json_t *leaving = json_object_get(status, "leaving");
+
+    if (!json_is_integer(connections))
+        return -1;
+    return json_integer_value(connections) - json_integer_value(leaving);
+}
+
+/* Takes message: an event, which tells of an end, or the status. */
 static void
 on_message(struct serve *s, json_t *message)
 {
-    const json_t *count = json_object_get(json_object_get(message, "result"), "connections");
+    json_int_t left = connections_left(json_object_get(message, "result"));
 
-    if (json_object_get(message, "method")) {
-        if (s->is_draining)
-            ask_how_many(s);
-    } else if (json_is_integer(count)) {
+    if (json_object_get(message, "method"))
+        s->has_news = true;
+    else if (left >= 0)
         s->is_asked = false;
-        if (s->is_draining && json_integer_value(count) == 0)
-            stop_tree(s);
-    }
     json_decref(message);
+    if (s->is_draining && left == 0)
+        stop_tree(s);
+    else if (s->is_draining && s->has_news)
+        ask_how_many(s);
 }
 
 static void

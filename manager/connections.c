@@ -454,16 +454,19 @@ void
 connections_status(json_t *status)
 {
     struct connection *c;
-    json_int_t handshaking = 0;
+    json_int_t handshaking = 0, leaving = 0;
 
     TAILQ_FOREACH(c, &connections, entry)
     {
-        if (c->state >= CONNECTION_SPAWNING && c->state <= CONNECTION_HANDSHAKING)
+        if (c->verdict.is_known)
+            leaving++;
+        else if (c->state >= CONNECTION_SPAWNING && c->state <= CONNECTION_HANDSHAKING)
             handshaking++;
     }
     json_object_set_new(status, "connections",
                         json_integer((json_int_t)connections_by_number.count));
     json_object_set_new(status, "handshaking", json_integer(handshaking));
+    json_object_set_new(status, "leaving", json_integer(leaving));
     json_object_set_new(status, "listeners", json_integer((json_int_t)listeners_count()));
     json_object_set_new(status, "totals",
                         json_pack("{s:I, s:I, s:I, s:I, s:I}", "opened", (json_int_t)totals.opened,

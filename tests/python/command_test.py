@@ -999,7 +999,7 @@ class ServeTest(CommandTest):
                 ([], "certfile"),
                 (["--certfile", self.pem, "--versions", "tlsv9"], "versions")):
             arguments = ["serve", "--listen", "127.0.0.1:0", "--echo", "--socket", self.socket,
-                         *arguments]
+                         "--log-level", "error", *arguments]
             out, err = self.run_command(1, *arguments)
             self.assertEqual("", out)
             self.assertIn(text, err)

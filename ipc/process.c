@@ -21,7 +21,7 @@ extern char **environ;
 
 /* The memory that ps shows: argv's strings and, behind them, the environment's. */
 static char *title;
-static size_t title_size;
+static size_t title_size, title_used, title_fixed; /* fixed: without what was appended */
 
 static _Noreturn void
 started_by_hand(const char *name)
@@ -100,20 +100,56 @@ process_title_init(int argc, char **argv)
     if (!move_environment(count))
         return;
     title = argv[0];
-    title_size = (size_t)(end - argv[0]);
+    title_size = title_used = (size_t)(end - argv[0]);
+}
+
+/* Ends it behind `used` characters. */
+static void
+title_end(size_t used)
+{
+    if (used < title_used)
+        memset(title + used, 0, title_used - used);
+    title_used = used;
 }
 
 void
 process_title(const char *format, ...)
 {
     va_list arguments;
+    int size;
 
     if (title_size < 2)
         return;
-    memset(title, 0, title_size);
     va_start(arguments, format);
-    vsnprintf(title, title_size, format, arguments);
+    size = vsnprintf(title, title_size, format, arguments);
     va_end(arguments);
+    title_fixed = size < 0 ? 0 : (size_t)size < title_size ? (size_t)size : title_size - 1;
+    title_end(title_fixed);
+}
+
+static size_t
+title_put(size_t at, const char *word)
+{
+    size_t size = strlen(word);
+
+    if (at + 1 + size >= title_size)
+        return at;
+    title[at] = ' ';
+    memcpy(title + at + 1, word, size);
+    return at + 1 + size;
+}
+
+void
+process_title_append(const char *word, const char *another)
+{
+    size_t at = title_fixed;
+
+    if (title_size < 2)
+        return;
+    at = title_put(at, word);
+    if (another != NULL)
+        at = title_put(at, another);
+    title_end(at);
 }
 
 void

@@ -24,9 +24,14 @@ enum {
  */
 void process_begin(const char *name, bool log_on_stderr, int last_fd);
 
-/* Sets the process title that ps shows; argv from main, once, then process_title. */
+/*
+ * The process title that ps shows.  argv from main, once; the rest writes into the memory of argv and the
+ * environment, cut where that ends: no allocation, no system call, no more bytes than change.
+ */
 void process_title_init(int argc, char **argv);
 void process_title(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* What stands behind it, replaced each time: a word, and one more unless that is NULL. */
+void process_title_append(const char *word, const char *another);
 
 /* Closes all descriptors above 2 but those in keep (sorted ascending). */
 void process_keep_only(const int *keep, size_t count);

@@ -171,6 +171,7 @@ on_nursery(void *owner, struct nursery *n)
 {
     struct connection *c = owner;
     struct message m;
+    char peer[81];
 
     if (n == NULL) {
         spawn_refused(c, RESULT_INTERNAL,
@@ -181,6 +182,8 @@ on_nursery(void *owner, struct nursery *n)
     m.as.spawn.connection = c->number;
     m.as.spawn.context = context_number(c->context);
     m.as.spawn.handle = c->handle;
+    address_text(&c->peername, peer, sizeof(peer));
+    m.as.spawn.peer = peer;
     m.fds[0] = c->peer;
     m.fds[1] = c->pair.theirs;
     m.fd_count = 2;

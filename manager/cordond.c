@@ -469,6 +469,13 @@ check_config(struct settings *s, struct programs *programs)
     return EXIT_FAILURE;
 }
 
+/* Where the titles of workers go (process_title): with the nursery's own arguments alone they would be cut
+ * when the environment is small. */
+static char room[] =
+    "                                                                              "
+    "                                                                              ";
+static char *const title_room[] = { room, NULL };
+
 int
 main(int argc, char **argv)
 {
@@ -506,6 +513,7 @@ main(int argc, char **argv)
     block_signals(&signals);
     fill_manager_arguments(&settings, &programs, manager_arguments);
     programs.of[PROCESS_MANAGER].arguments = manager_arguments;
+    programs.of[PROCESS_NURSERY].arguments = title_room;
     return loop_run(&(struct loop_setup){ .programs = &programs,
                                           .signals = &signals,
                                           .ready_fd = settings.ready_fd,

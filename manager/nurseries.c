@@ -261,6 +261,17 @@ nurseries_taint(uint64_t generation)
     }
 }
 
+static void
+tell_duty(const struct nursery *n)
+{
+    struct message m;
+
+    message_init(&m, MESSAGE_DUTY);
+    m.as.duty.generation = n->generation;
+    m.as.duty.spare = n != current;
+    channel_send(n->channel, &m);
+}
+
 /* --- messages --- */
 
 static void
@@ -547,6 +558,7 @@ nursery_start(void)
     n->channel = channel_open(pair[0], &kind, n);
     logging_message(&m);
     channel_send(n->channel, &m);
+    tell_duty(n);
     n->child = tree_start(PROCESS_NURSERY, n->generation, pair[1], &events, n);
 }
 
@@ -604,8 +616,10 @@ usable(void)
             if (current->state == NURSERY_READY)
                 break;
         }
-        if (current != NULL)
+        if (current != NULL) {
             current->since_ms = clock_now_ms();
+            tell_duty(current);
+        }
     }
     return current;
 }

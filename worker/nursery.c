@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -213,8 +214,10 @@ child_main(struct nursery *n, const struct worker_start *start, uint32_t page)
     keep_own_page(n->board, page);
     keep_own_descriptors(start);
     process_limit_worker();
-    process_title("cordon worker %s %s", start->handle,
-                  start->credentials->role == ROLE_SERVER ? "server" : "client");
+    (void)prctl(PR_SET_NAME, "cordon-worker");
+    process_title("cordon worker %s %s%s%s", start->handle,
+                  start->credentials->role == ROLE_SERVER ? "server" : "client",
+                  start->peer_name[0] != '\0' ? " " : "", start->peer_name);
     log_open("worker");
     mailbox_log_to(start->mailbox);
     worker_run(start);
@@ -286,6 +289,8 @@ handle_spawn(struct nursery *n, struct message *m)
     };
 
     snprintf(start.handle, sizeof start.handle, "%s", spawn->handle);
+    if (spawn->peer != NULL)
+        log_escape_again(start.peer_name, sizeof start.peer_name, spawn->peer);
     if (start.credentials == NULL) {
         tell_fork_failed(spawn->connection, ENOENT);
         return;
@@ -352,12 +357,18 @@ handle_logging(struct nursery *n, struct message *m)
     log_set_level((enum log_level)m->as.logging.level);
 }
 
+static void
+handle_duty(struct nursery *n, struct message *m)
+{
+    (void)n;
+    process_title("cordon nursery %llu%s", (unsigned long long)m->as.duty.generation,
+                  m->as.duty.spare ? " (spare)" : "");
+}
+
 static void (*const handlers[MESSAGE_TYPE_COUNT])(struct nursery *, struct message *) = {
-    [MESSAGE_LOGGING] = handle_logging,
-    [MESSAGE_CONTEXT] = handle_context,
-    [MESSAGE_CONTEXT_DROP] = handle_context_drop,
-    [MESSAGE_SPAWN] = handle_spawn,
-    [MESSAGE_RETIRE] = handle_retire,
+    [MESSAGE_DUTY] = handle_duty,       [MESSAGE_LOGGING] = handle_logging,
+    [MESSAGE_CONTEXT] = handle_context, [MESSAGE_CONTEXT_DROP] = handle_context_drop,
+    [MESSAGE_SPAWN] = handle_spawn,     [MESSAGE_RETIRE] = handle_retire,
 };
 
 /* Reads one message.  The route has let through none without a handler. */
@@ -449,6 +460,7 @@ main(int argc, char **argv)
 
     library_clean_environment(argv);
     process_title_init(argc, argv);
+    process_title("cordon nursery");
     process_begin("nursery", false, PROCESS_BOARD);
 #ifdef CORDON_STATIC
     text_to_large_pages();

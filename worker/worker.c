@@ -12,6 +12,7 @@
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "ipc/message.h"
+#include "ipc/process.h"
 #include "worker/facts.h"
 #include "worker/post.h"
 #include "worker/pump.h"
@@ -59,6 +60,17 @@ leave(enum worker_exit status)
     _exit(status);
 }
 
+/* In the process title: how far it is, and the TLS version once that is agreed on. */
+static void
+show_state(const struct worker *w)
+{
+    const char *version = NULL;
+
+    if (w->session != NULL && w->state >= WORKER_CERTIFY)
+        version = gnutls_protocol_get_name(gnutls_protocol_get_version(session_tls(w->session)));
+    process_title_append(worker_state_name(w->state), version);
+}
+
 /* The only place where w->state changes. */
 static void
 worker_step(struct worker *w, enum worker_event event)
@@ -70,6 +82,7 @@ worker_step(struct worker *w, enum worker_event event)
     if (next == WORKER_STATE_COUNT)
         return;
     w->state = next;
+    show_state(w);
     recorder_note(w->start->page, next, event, 0);
 }
 

@@ -17,6 +17,7 @@
 struct worker_start {
     uint64_t connection;
     char handle[41];                       /* "c3.42" */
+    char peer_name[81];                    /* "192.0.2.7:51022"; for display */
     const struct credentials *credentials; /* borrowed */
     struct board_page *page;               /* borrowed; its own page of the board */
     int peer;

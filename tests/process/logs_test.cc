@@ -5,7 +5,7 @@
 #include "tests/harness/connection.h"
 
 #include <fcntl.h>
-#include <set>
+#include <netinet/in.h>
 
 namespace {
 
@@ -358,6 +358,87 @@ TEST_F(LogsTest, TheLevelReachesKeeperNurseryAndTheWorkersToCome) {
     client().Must("cordon.log_level", R"({"level": "debug"})");
     auto [owned, peer] = Accept(listener);
     EXPECT_TRUE(Eventually([&, conn = owned.conn] { return has_worker_debug(conn); }));
+}
+
+/* --- process titles --- */
+
+class TitleTest : public ConnectionTest {
+protected:
+    static std::string TitleOf(pid_t pid) {
+        char *text =
+            harness_read_file(("/proc/" + std::to_string(pid) + "/cmdline").c_str(), nullptr);
+        std::string title = text != nullptr ? text : "";
+
+        free(text);
+        return title;
+    }
+    void ExpectTitle(const std::string &conn, const std::string &title) {
+        std::string last;
+        pid_t pid = 0;
+
+        EXPECT_TRUE(Eventually([&] {
+            pid = pid > 0 ? pid : WorkerOf(conn);
+            last = pid > 0 ? TitleOf(pid) : "";
+            return last == "cordon worker " + conn + title;
+        })) << last
+            << "\ninstead of " << title;
+    }
+    static std::string AddressOf(int fd) {
+        struct sockaddr_in name = {};
+        socklen_t size = sizeof(name);
+
+        EXPECT_EQ(0, getsockname(fd, reinterpret_cast<struct sockaddr *>(&name), &size));
+        return "127.0.0.1:" + std::to_string(ntohs(name.sin_port));
+    }
+};
+
+TEST_F(TitleTest, SaysWhoseConnectionItIsAndHowFar) {
+    Listener listener = Listen(client(), Identity("ecdsa"));
+    int64_t id =
+        client().Request("ssl.transport_accept", "{\"listener\": \"" + listener.handle + "\"}");
+    Fd raw(harness_connect_tcp(listener.port));
+    std::string us = " server " + AddressOf(raw.get());
+    ASSERT_TRUE(harness_write_all(raw.get(), "\x16\x03\x01", 3, harness_deadline(HARNESS_WAIT_MS)));
+    std::string conn = client().Reply(id).String("result.conn");
+    id = client().Request("ssl.handshake", OnConn(conn));
+    ExpectTitle(conn, us + " hello");
+    raw.Reset();
+    EXPECT_EQ("closed", client().Reply(id).Reason());
+
+    id = client().Request("ssl.transport_accept", "{\"listener\": \"" + listener.handle + "\"}");
+    harness_tls_options options = {};
+    options.name = "not.in.the.title";
+    Tls peer(harness_connect_tcp(listener.port), options);
+    us = " server " + AddressOf(harness_tls_fd(peer.get()));
+    EXPECT_EQ(HARNESS_TLS_AGAIN, harness_tls_say_hello(peer.get()));
+    conn = client().Reply(id).String("result.conn");
+    id = client().Request("ssl.handshake", OnConn(conn));
+    ExpectTitle(conn, us + " cipher TLS1.3");
+    EXPECT_TRUE(peer.Handshake());
+    Owned owned = OwnedOf(client().Reply(id), conn);
+    ExpectTitle(conn, us + " connection TLS1.3");
+    pid_t worker = WorkerOf(conn);
+    owned.data.Reset();
+    EXPECT_TRUE(peer.ReadEnd());
+    EXPECT_TRUE(Eventually([&] {
+        return TitleOf(worker) == "cordon worker " + conn + us + " closing TLS1.3";
+    })) << TitleOf(worker);
+    peer.Close();
+}
+
+TEST_F(TitleTest, NurseriesSayWhichForks) {
+    EXPECT_TRUE(
+        Eventually([&] { return Pid("cordon nursery 1") > 0 && Pid("cordon nursery 2") > 0; }));
+    EXPECT_TRUE(Eventually([&] {
+        std::string first = TitleOf(Pid("cordon nursery 1")),
+                    second = TitleOf(Pid("cordon nursery 2"));
+
+        return (first == "cordon nursery 1") != (second == "cordon nursery 2") &&
+               (first == "cordon nursery 1 (spare)") != (second == "cordon nursery 2 (spare)");
+    })) << TitleOf(Pid("cordon nursery 1"))
+        << ", " << TitleOf(Pid("cordon nursery 2"));
+    EXPECT_EQ("cordon keeper", TitleOf(Pid("cordon keeper")));
+    EXPECT_EQ("cordon manager", TitleOf(Pid("cordon manager")));
 }
 
 class StderrTest : public testing::Test {

@@ -202,8 +202,17 @@ static void
 on_all_loaded(uv_timer_t *timer)
 {
     struct change *c = timer->data;
+    const struct change_events *events = c->events;
+    void *owner = c->owner;
+    struct failure f;
 
-    c->events->on_loaded(c->owner);
+    if (!manager_is_stopping()) {
+        events->on_loaded(owner);
+        return;
+    }
+    change_free(c);
+    failure_set(&f, RESULT_SHUTTING_DOWN, NULL, NULL);
+    events->on_failed(owner, &f);
 }
 
 static void

@@ -182,6 +182,10 @@ connection_row(const struct connection *c)
     json_object_set_new(row, "listener",
                         c->listener != NULL ? json_string(listener_handle(c->listener))
                                             : json_null());
+    json_object_set_new(row, "service",
+                        c->listener != NULL && listener_service(c->listener)[0] != '\0'
+                            ? json_string(listener_service(c->listener))
+                            : json_null());
     json_object_set_new(row, "role", json_string(c->role == ROLE_SERVER ? "server" : "client"));
     json_object_set_new(row, "state", json_string(connection_state_word(c)));
     json_object_set_new(

@@ -456,8 +456,10 @@ copy_of(const char *text)
 static void
 context_take_paths(struct context *c, const struct context_load *l)
 {
-    if (c->certfile != NULL || !l->can_reload)
+    if (!l->can_reload)
         return;
+    free(c->certfile);
+    free(c->keyfile);
     c->certfile = copy_of(l->certfile);
     c->keyfile = copy_of(l->keyfile);
 }
@@ -691,7 +693,7 @@ context_reload(struct context *c)
     c->reload = NULL;
     if (c->certfile == NULL) {
         log_error("context=%llu has no private key any more why=\"it came as a descriptor or with "
-                  "a password\"",
+                  "a password; a reload helps services whose password is in the configuration\"",
                   (unsigned long long)c->number);
         return;
     }

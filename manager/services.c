@@ -322,13 +322,12 @@ services_change(struct change *change, const json_t *checked, size_t listeners_m
     struct service *s;
     const char *name;
     json_t *params;
-    bool is_right = true;
+    bool is_right;
 
     assert(all != NULL);
     json_object_foreach ((json_t *)checked, name, params) {
-        struct candidate *c = is_right ? candidate_new(params, NULL, f) : NULL;
+        struct candidate *c = candidate_new(params, NULL, f);
 
-        is_right = c != NULL;
         if (c == NULL)
             break;
         c->is_from_file = true;
@@ -341,8 +340,7 @@ services_change(struct change *change, const json_t *checked, size_t listeners_m
         if (!s->is_from_file && service_is_open(s) && json_object_get(checked, s->name) == NULL)
             change_reread(change, s->listener);
     }
-    if (is_right)
-        is_right = find_sockets(all, listeners_max, f);
+    is_right = all->count == count && find_sockets(all, listeners_max, f);
     free(all);
     return is_right;
 }

@@ -190,6 +190,10 @@ TEST_F(ServiceConfigTest, AnUnchangedOneReadsItsFilesAgain) {
     std::string listener = Row("web", "listener");
     Tls peer = Call(port_);
     ExpectEchoed(peer);
+    Line rows = client().Must("cordon.connections");
+    const json_t *row = json_array_get(rows.At("result.connections"), 0);
+    EXPECT_STREQ("web", json_string_value(json_object_get(row, "service"))) << rows.Text();
+    EXPECT_TRUE(json_is_null(json_object_get(row, "owner")));
     PutCertificate("server");
     Line line = Reload();
     EXPECT_EQ("0 added, 0 removed, 0 changed", Counts(line));

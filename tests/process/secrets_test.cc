@@ -498,15 +498,18 @@ struct SecretCase {
             Add(&needles, PiecesOf(number.name, number.bytes, "forwards"));
             Add(&needles, PiecesOf(number.name, Backwards(number.bytes), "backwards"));
         }
+        if (password != NONE)
+            Add(&needles, PasswordPieces());
         return needles;
     }
-    /* What the keeper has no use for once the key is loaded. */
+    /* What the keeper has no use for once the key is loaded. The password of a file that it can read
+     * once more is not among it. */
     Needles Stored() const {
         const char *file = keyfile != nullptr ? keyfile : certfile;
         Needles needles = password != NONE ? EncryptedPieces(file)
                                            : StoredPieces(file, NumbersOf(identity));
 
-        if (password != NONE)
+        if (password != NONE && files == DESCRIPTOR)
             Add(&needles, PasswordPieces());
         return needles;
     }

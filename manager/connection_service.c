@@ -89,7 +89,8 @@ on_not_connected(void *owner, struct failure *f)
 
 /*
  * Until the worker has seen the peer's close_notify, whoever closes the last copy of this socket
- * resets it: a worker that is killed must not look like a peer that has said everything.
+ * resets it: neither a worker that is killed nor a peer that leaves while the backend is called
+ * must look like one that has said everything.
  */
 void
 connection_serve_socket(int fd)
@@ -163,7 +164,6 @@ on_connected(void *owner, int fd)
     struct connection *c = owner;
 
     c->dial = NULL;
-    connection_serve_socket(fd);
     if (c->deliver->proxy_header && !send_proxy_header(c, fd)) {
         int error = errno;
 
@@ -179,7 +179,8 @@ on_connected(void *owner, int fd)
 static enum connection_event
 serve_connect(struct connection *c)
 {
-    static const struct dial_events events = { on_connected, on_not_connected };
+    static const struct dial_events events = { connection_serve_socket, on_connected,
+                                               on_not_connected };
     const struct deliver *d = c->deliver;
 
     connection_wait(c, d->connect_timeout_ms);

@@ -127,7 +127,7 @@ dial_left_ms(struct connection *c)
 static enum connection_event
 enter_dialling(struct connection *c)
 {
-    static const struct dial_events events = { on_connected, on_not_connected };
+    static const struct dial_events events = { NULL, on_connected, on_not_connected };
     int64_t left_ms = dial_left_ms(c);
 
     c->dial = dial_open(c->host, c->port, left_ms == 0 ? 1 : left_ms, &events, c);

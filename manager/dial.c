@@ -200,6 +200,8 @@ call_start(struct call *call, size_t i)
         return errno;
     if (descriptor_is_reserved(call->fd))
         return EMFILE;
+    if (call->dial->events->on_socket != NULL)
+        call->dial->events->on_socket(call->fd);
     if (connect(call->fd, (struct sockaddr *)&address, size) < 0 && errno != EINPROGRESS)
         return errno;
     /* This machine's own addresses answer at once: not worth a place in the loop. */

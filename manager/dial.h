@@ -14,6 +14,8 @@
 struct dial;
 
 struct dial_events {
+    /* NULL, or prepares a socket that is going to call.  Borrows fd. */
+    void (*on_socket)(int fd);
     /* Gives fd, connected, close-on-exec, O_NONBLOCK. */
     void (*on_connected)(void *owner, int fd);
     /* RESOLVE, or POSIX with the error of the last address.  Takes f's content. */

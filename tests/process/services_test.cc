@@ -31,6 +31,12 @@ public:
         EXPECT_TRUE(harness_wait_fd(listener_.get(), POLLIN, harness_deadline(HARNESS_WAIT_MS)));
         return Fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     }
+    /* -1: nobody has called. */
+    Fd AcceptNow() {
+        if (!harness_wait_fd(listener_.get(), POLLIN, 0))
+            return Fd();
+        return Fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    }
 
 private:
     uint16_t port_ = 0;
@@ -167,6 +173,19 @@ TEST_F(ServicesTest, ATruncatedStreamResetsTheBackend) {
     peer.Close();
     EXPECT_EQ(ECONNRESET, EndOf(plain));
     EXPECT_TRUE(WaitLog("closed how=truncated in=4"));
+}
+
+/* They leave while the backend is called, more or less. */
+TEST_F(ServicesTest, APeerThatLeavesAtOnceIsNoEmptyRequest) {
+    Backend backend;
+    Listener listener = ServeConnect(backend.Address());
+
+    for (int i = 0; i < 50; i++)
+        Call(listener).Close();
+    EXPECT_TRUE(Eventually(
+        [&] { return client().Must("cordon.status").Integer("result.connections") == 0; }));
+    for (Fd plain; (plain = backend.AcceptNow()).get() >= 0;)
+        EXPECT_EQ(ECONNRESET, EndOf(plain));
 }
 
 TEST_F(ServicesTest, ABackendThatResetsIsNoCleanEndForThePeer) {

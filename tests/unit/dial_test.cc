@@ -144,7 +144,8 @@ protected:
     }
 
     void Open() {
-        static const struct dial_events events = {[](void *owner, int fd) {
+        static const struct dial_events events = {nullptr,
+                                                  [](void *owner, int fd) {
                                                       auto *test = static_cast<DialTest *>(owner);
 
                                                       test->connected_ = fd;

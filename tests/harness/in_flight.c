@@ -75,6 +75,8 @@ harness_in_flight_start(uid_t uid, size_t count)
 void
 harness_in_flight_stop(pid_t pid)
 {
+    if (pid <= 0) /* it did not start; -1 would be every process there is */
+        return;
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
 }

@@ -133,6 +133,10 @@ public:
 
     /* The status as from waitpid; ends the child after 60 s. */
     int Wait() {
+        if (pid_ <= 0) { /* of kill(2), -1 means everybody */
+            ADD_FAILURE() << "there is no child\n" << Log();
+            return -1;
+        }
         int status = -1;
         int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
         struct pollfd ended = {pidfd, POLLIN, 0};

@@ -505,9 +505,11 @@ TEST_F(ReloadTest, ManyReloadsLeaveNothingBehind) {
     for (size_t i = 0; i < count; i++)
         swap(i);
     EXPECT_EQ(ECDSA, Shown(listener));
+#ifndef CORDON_SANITIZED /* they keep what was freed */
     for (const char *name : names) {
         EXPECT_LT(process_rss_anon_kib(Pid(name)), before[name] + 1024) << name;
     }
+#endif
 }
 
 } // namespace

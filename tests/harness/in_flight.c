@@ -77,10 +77,6 @@ harness_in_flight_stop(pid_t pid)
 {
     if (pid <= 0) /* it did not start; -1 would be every process there is */
         return;
-    if (pid <= 0) /* kill(-1) would end every process of the machine */
-        return;
-    if (pid <= 0) /* kill(-1) would end every process of the machine */
-        return;
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
 }

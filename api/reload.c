@@ -3,22 +3,43 @@
 #include "api/ask.h"
 #include "api/output.h"
 
-/* The result says how many of what were swapped: "reloaded: 3 listeners, 1 services_added". */
+/* "services_added" for people. */
 static void
-print_counts(const json_t *counts)
+print_words(const char *name)
+{
+    char words[64];
+
+    snprintf(words, sizeof(words), "%s", name);
+    for (char *p = words; *p; p++) {
+        if (*p == '_')
+            *p = ' ';
+    }
+    output_text(stdout, words);
+}
+
+/* "reloaded: 3 listeners, 1 services added", and what counts only after a restart. */
+static void
+print_result(const json_t *result)
 {
     char text[OUTPUT_TEXT];
     const char *separator = " ";
     const char *name;
     json_t *value;
+    size_t i;
 
     fputs("reloaded:", stdout);
-    json_object_foreach ((json_t *)counts, name, value) {
+    json_object_foreach (json_object_get(result, "reloaded"), name, value) {
         printf("%s%s ", separator, output_value(text, value));
-        output_text(stdout, name);
+        print_words(name);
         separator = ", ";
     }
     putchar('\n');
+    json_array_foreach (json_object_get(result, "needs_restart"), i, value) {
+        fputs(i == 0 ? "after a restart: " : ", ", stdout);
+        output_text(stdout, json_string_value(value));
+    }
+    if (i > 0)
+        putchar('\n');
 }
 
 static enum exit_status
@@ -38,7 +59,7 @@ reload(const struct arguments *a)
         output_json(stdout, result, true);
         return EXIT_OK;
     }
-    print_counts(json_object_get(result, "reloaded"));
+    print_result(result);
     json_decref(result);
     return EXIT_OK;
 }

@@ -69,6 +69,18 @@ def own_groups():
     return groups
 
 
+def remove_leftovers():
+    """The empty groups of runs that were killed."""
+    for folder in own_groups().values():
+        for entry in os.scandir(folder):
+            match = re.fullmatch(r"cordon-bench-(\d+)-.*", entry.name)
+            if match and not os.path.exists("/proc/" + match.group(1)):
+                try:
+                    os.rmdir(entry.path)
+                except OSError:
+                    pass        # somebody lives in it
+
+
 class Group:
     """A control group of each kind that is there, below our own: counts all that a server does,
     by whichever of its processes, alive or gone."""

@@ -14,7 +14,7 @@ enum { LINES_OF_ONE_MAX = 50, LINES_OF_ALL_MAX = 5000 };
 /* What stands in every line; a string that is not known is "", and then the line has no such key. */
 struct words {
     char peer[160];
-    const char *role, *listener, *sni, *alpn, *version, *cipher, *subject;
+    const char *role, *listener, *service, *sni, *alpn, *version, *cipher, *subject;
 };
 
 static const char *
@@ -32,6 +32,7 @@ words_of(const struct connection *c, struct words *w)
     address_text(&c->peername, w->peer, sizeof(w->peer));
     w->role = c->role == ROLE_SERVER ? "server" : "client";
     w->listener = c->listener != NULL ? listener_handle(c->listener) : "";
+    w->service = c->listener != NULL ? listener_service(c->listener) : "";
     w->sni = or_nothing(f->server_name);
     w->alpn = or_nothing(f->alpn);
     w->version = or_nothing(tls_version_name(f->version));
@@ -46,10 +47,10 @@ connection_log_opened(const struct connection *c)
 
     words_of(c, &w);
     log_info(
-        "conn=%s opened peer=%s role=%s listener=%s sni=\"%s\" alpn=\"%s\" version=%s cipher=%s "
+        "conn=%s opened peer=%s role=%s listener=%s service=%s sni=\"%s\" alpn=\"%s\" version=%s cipher=%s "
         "subject=\"%s\" took_ms=%u pid=%u",
-        c->handle, w.peer, w.role, w.listener, w.sni, w.alpn, w.version, w.cipher, w.subject,
-        (unsigned)c->facts.took_ms, (unsigned)c->pid);
+        c->handle, w.peer, w.role, w.listener, w.service, w.sni, w.alpn, w.version, w.cipher,
+        w.subject, (unsigned)c->facts.took_ms, (unsigned)c->pid);
 }
 
 /* --- lines of its worker ---------------------------------------------------------------------- */
@@ -214,11 +215,11 @@ log_closed(const struct connection *c)
     log_line(
         y.level,
         "conn=%s closed how=%s in=%llu out=%llu by=%s lasted_ms=%lld alert=%s signal=%s error=%s "
-        "cause=%s detail=\"%s\" hint=\"%s\" peer=%s role=%s listener=%s sni=\"%s\" alpn=\"%s\" "
+        "cause=%s detail=\"%s\" hint=\"%s\" peer=%s role=%s listener=%s service=%s sni=\"%s\" alpn=\"%s\" "
         "version=%s cipher=%s subject=\"%s\" pid=%u",
         c->handle, y.how, (unsigned long long)v->in, (unsigned long long)v->out, y.by, lasted_ms(c),
-        y.alert, y.signal, y.error, y.cause, y.detail, y.hint, w.peer, w.role, w.listener, w.sni,
-        w.alpn, w.version, w.cipher, w.subject, (unsigned)c->pid);
+        y.alert, y.signal, y.error, y.cause, y.detail, y.hint, w.peer, w.role, w.listener,
+        w.service, w.sni, w.alpn, w.version, w.cipher, w.subject, (unsigned)c->pid);
 }
 
 static void
@@ -234,10 +235,10 @@ log_failed(const struct connection *c)
     log_line(
         y.level,
         "conn=%s handshake failed reason=%s by=%s alert=%s state=%s cause=%s signal=%s error=%s "
-        "detail=\"%s\" hint=\"%s\" peer=%s role=%s listener=%s sni=\"%s\" alpn=\"%s\" "
+        "detail=\"%s\" hint=\"%s\" peer=%s role=%s listener=%s service=%s sni=\"%s\" alpn=\"%s\" "
         "lasted_ms=%lld",
         c->handle, y.how, y.by, y.alert, y.state, y.cause, y.signal, y.error, y.detail, y.hint,
-        w.peer, w.role, w.listener, w.sni, w.alpn, lasted_ms(c));
+        w.peer, w.role, w.listener, w.service, w.sni, w.alpn, lasted_ms(c));
 }
 
 /* Nobody has asked for a handshake, its options were wrong, or its peer could not be called. */
@@ -253,9 +254,10 @@ log_unbegun(const struct connection *c)
         log_info("conn=%s connect failed host=\"%s\" port=%u reason=%s error=%s detail=\"%s\"",
                  c->handle, c->host, (unsigned)c->port, y.how, y.error, y.detail);
     else
-        log_info("conn=%s ended before a handshake reason=%s state=%s peer=%s role=%s listener=%s "
-                 "lasted_ms=%lld",
-                 c->handle, y.how, y.state, w.peer, w.role, w.listener, lasted_ms(c));
+        log_info(
+            "conn=%s ended before a handshake reason=%s state=%s peer=%s role=%s listener=%s service=%s "
+            "lasted_ms=%lld",
+            c->handle, y.how, y.state, w.peer, w.role, w.listener, w.service, lasted_ms(c));
 }
 
 void

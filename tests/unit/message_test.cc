@@ -199,6 +199,20 @@ const Refused kRefused[] = {
 INSTANTIATE_TEST_SUITE_P(Table, RefusedMessage, ::testing::ValuesIn(kRefused),
                          [](const auto &row) { return row.param.name; });
 
+TEST_F(MessageTest, BytesThatNobodyCanHaveMovedAreRefused) {
+    for (const char *in : {"9223372036854775808", "18446744073709551615"}) {
+        EXPECT_EQ(
+            RESULT_MESSAGE_MALFORMED,
+            Decode(std::string(R"({"type":"peer_ended","in":)") + in + "}", WORKER_TO_MANAGER));
+        EXPECT_STREQ("a number is over its bound", why_);
+        EXPECT_EQ(RESULT_MESSAGE_MALFORMED,
+                  Decode(std::string(R"({"type":"bye","how":0,"in":0,"out":)") + in + "}",
+                         WORKER_TO_MANAGER));
+    }
+    EXPECT_EQ(RESULT_OK,
+              Decode(R"({"type":"peer_ended","in":9223372036854775807})", WORKER_TO_MANAGER));
+}
+
 TEST_F(MessageTest, ATextOverItsBoundIsRefused) {
     std::string text = R"({"type":"log","level":1,"line":")" + std::string(1001, 'x') + R"("})";
 

@@ -64,6 +64,11 @@ class ServeTest(CommandTest):
         self.addCleanup(tls.close)
         return tls
 
+    def serves(self, ca=None, port=None):
+        """A connection that begins, echoes and ends."""
+        with self.tls(ca, port) as tls:
+            self.echoes(tls)
+
     def echoes(self, tls):
         tls.sendall(b"hello")
         data = b""
@@ -75,7 +80,7 @@ class ServeTest(CommandTest):
 
     def trusts(self, ca):
         try:
-            self.echoes(self.tls(ca))
+            self.serves(ca)
         except ssl.SSLCertVerificationError:
             return False
         return True
@@ -87,8 +92,7 @@ class ServeTest(CommandTest):
     def test_echo(self):
         process = self.serve("--certfile", self.pem, "--echo")
         self.assertEqual(self.socket, self.control)
-        with self.tls() as tls:
-            self.echoes(tls)
+        self.serves()
         out, _ = self.run_command(0, "list", "--services", "--socket", self.control)
         self.assertRegex(out, r"\nserve +l1\.\d+ +127\.0\.0\.1:%d +echo " % self.port)
         self.stop(process)
@@ -97,7 +101,7 @@ class ServeTest(CommandTest):
     def test_key_in_a_file_of_its_own(self):
         process = self.serve("--certfile", os.path.join(self.certificates, "web.crt"), "--keyfile",
                              os.path.join(self.certificates, "web.key"), "--echo")
-        self.echoes(self.tls())
+        self.serves()
         self.stop(process, signal.SIGINT)
 
     def backend(self, family, address):
@@ -179,7 +183,7 @@ class ServeTest(CommandTest):
                              "--cacertfile", os.path.join(self.certificates, "ca.pem"),
                              "--drain-timeout", "0")
         with self.assertRaises(OSError):
-            self.echoes(self.tls())
+            self.serves()
         where = ["--socket", self.control, "--servername", "localhost", "--cacertfile",
                  os.path.join(self.certificates, "ca.pem"), "--certfile", self.pem]
         self.assertEqual(("hi", ""), self.ends(
@@ -259,7 +263,8 @@ class ServeTest(CommandTest):
         process.send_signal(signal.SIGHUP)
         self.assertIn(b"certfile", process.stderr.readline())
         self.echoes(before)
-        self.echoes(self.tls(self.others))
+        self.serves(self.others)
+        before.close()
         self.stop(process)
 
     # The beginning.
@@ -301,7 +306,7 @@ class ServeTest(CommandTest):
                                "--json", "--socket", self.socket)
         first = json.loads(process.stdout.readline())
         self.assertEqual(self.socket, first["control"])
-        self.echoes(self.tls(port=first["listening"]["port"]))
+        self.serves(port=first["listening"]["port"])
         self.stop(process)
 
     def test_the_usual_place_if_it_is_free_else_one_of_its_own(self):
@@ -313,7 +318,7 @@ class ServeTest(CommandTest):
         self.assertRegex(self.control,
                          "^%s/cordon-[A-Za-z0-9]{6}/control.sock$" % re.escape(self.sockets))
         self.assertEqual(0o700, os.stat(os.path.dirname(self.control)).st_mode & 0o777)
-        self.echoes(self.tls())
+        self.serves()
         for process in (first, second):
             self.stop(process)
         self.assertEqual([], os.listdir(self.sockets))

@@ -19,7 +19,7 @@
 #include "manager/tree.h"
 
 enum {
-    LOAD_TIMEOUT_MS = 10000, /* the keeper gives up on a decoder after 5 s */
+    LOAD_TIMEOUT_MS = 20000, /* the keeper gives up on a decoder after 15 s */
     CHANNELS_LOW = 8,
     CHANNELS_MAX = CHANNELS_LOW + CHANNELS_PER_MESSAGE,
     SIGNATURES = 1, /* of one connection */

@@ -680,9 +680,10 @@ TEST_F(KeeperDecoderTest, ThatIsSlowIsGivenUpAndDelaysNobody) {
 
     Bind(1, LoadOk("rsa.both"));
     EXPECT_NE("", Sign(channel, 0x0804, TLS_1_3, kHash));
-    EXPECT_LT(clock_now_ms() - begin_ms, 4000);
     fd_close(&channel);
-    ExpectFailed("longer than 5 s");
+    char next[64] = "";
+    EXPECT_EQ(-1, recv(manager_, next, sizeof next - 1, MSG_PEEK | MSG_DONTWAIT)) << next;
+    ExpectFailed("longer than 15 s");
     EXPECT_GE(clock_now_ms() - begin_ms, 3000);
 }
 

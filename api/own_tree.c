@@ -225,9 +225,12 @@ own_tree_pidfd(const struct own_tree *tree)
 void
 own_tree_stop(struct own_tree *tree)
 {
+    /* Of two SIGTERM that it has not read yet only one would be left. */
+    int number = tree->is_stopping ? SIGINT : SIGTERM;
+
     tree->is_stopping = true;
     if (tree->pid > 0) /* our own child, not reaped: nobody else has its number */
-        kill(tree->pid, SIGTERM);
+        kill(tree->pid, number);
 }
 
 int

@@ -80,6 +80,7 @@ struct serve {
     int signals;             /* owned */
     bool has_manager;        /* the control socket is open */
     bool is_draining;
+    bool is_removing;    /* a cordon.service_remove is on its way */
     bool is_asked;       /* a cordon.status is on its way */
     bool has_news;       /* one has ended since */
     int64_t deadline_ms; /* of the draining; -1 */
@@ -293,7 +294,7 @@ start_tree(struct serve *s)
 static void
 ask_how_many(struct serve *s)
 {
-    if (s->is_asked || !s->has_manager)
+    if (s->is_removing || s->is_asked || !s->has_manager)
         return;
     s->has_news = false;
     s->is_asked = ask_send(s->a, s->control, "cordon.status", NULL, NULL, 0) == EXIT_OK;
@@ -307,22 +308,22 @@ stop_tree(struct serve *s)
     own_tree_stop(s->tree);
 }
 
-/* No new connections; those there are may come to their end. */
+/*
+ * No new connections; those there are may come to their end.  Nothing waits here for the answer: a
+ * second signal is to be heard.
+ */
 static void
 begin_draining(struct serve *s)
 {
-    json_t *result;
-
-    if (!s->has_manager ||
-        ask(s->a, s->control, "cordon.service_remove", json_pack("{s:s}", "name", SERVICE_NAME),
-            NULL, 0, &result) != EXIT_OK) {
+    s->is_removing = s->has_manager &&
+                     ask_send(s->a, s->control, "cordon.service_remove",
+                              json_pack("{s:s}", "name", SERVICE_NAME), NULL, 0) == EXIT_OK;
+    if (!s->is_removing) {
         stop_tree(s);
         return;
     }
-    json_decref(result);
     s->is_draining = true;
     s->deadline_ms = clock_now_ms() + s->drain_s * 1000;
-    ask_how_many(s);
 }
 
 static void
@@ -372,16 +373,20 @@ connections_left(const json_t *status)
     return json_integer_value(connections) - json_integer_value(leaving);
 }
 
-/* Takes message: an event, which tells of an end, or the status. */
+/* Takes message: an event, which tells of an end, or the answer to what was asked last. */
 static void
 on_message(struct serve *s, json_t *message)
 {
     json_int_t left = connections_left(json_object_get(message, "result"));
 
-    if (json_object_get(message, "method"))
+    if (json_object_get(message, "method")) {
         s->has_news = true;
-    else if (left >= 0)
+    } else if (s->is_removing) {
+        s->is_removing = false;
+        s->has_news = true;
+    } else if (left >= 0) {
         s->is_asked = false;
+    }
     json_decref(message);
     if (s->is_draining && left == 0)
         stop_tree(s);
@@ -503,8 +508,9 @@ const struct command command_serve = {
     .summary = "Runs a TLS service in the foreground, with a manager of its own",
     .doc =
         "Its first line says where it listens and where its control socket is: --socket, else the\n"
-        "usual place if that is free, else one of its own. SIGTERM and Ctrl-C let connections end\n"
-        "and stop it, a second time at once. SIGHUP reads its files again.\n"
+        "usual place if that is free, else one of its own. After SIGTERM or Ctrl-C connections may\n"
+        "come to their end, a second one closes them, a third kills what is left. SIGHUP reads\n"
+        "its files again.\n"
         "\n"
         "  cordon serve --listen :8443 --certfile web.pem --connect 127.0.0.1:8080",
     .options = options,

@@ -39,6 +39,7 @@ struct channel {
     const char *why;
     STAILQ_HEAD(, waiting) queue;
     size_t queued;
+    void (*on_sent)(void); /* NULL: nobody waits for that */
 };
 
 /* One at a time is read, so one buffer is enough for all. */
@@ -120,6 +121,17 @@ channel_pause(struct channel *c)
 }
 
 static void
+tell_if_sent(struct channel *c)
+{
+    void (*on_sent)(void) = c->on_sent;
+
+    if (on_sent == NULL || !STAILQ_EMPTY(&c->queue) || c->is_ended)
+        return;
+    c->on_sent = NULL;
+    on_sent();
+}
+
+static void
 channel_flush(struct channel *c)
 {
     while (!STAILQ_EMPTY(&c->queue) && !c->is_ended) {
@@ -139,6 +151,7 @@ channel_flush(struct channel *c)
         c->queued--;
         waiting_free(w);
     }
+    tell_if_sent(c);
 }
 
 static void
@@ -237,6 +250,13 @@ channel_send(struct channel *c, const struct message *m)
     else if (result != RESULT_OK && result != RESULT_CHANNEL_CLOSED)
         channel_end(c, result, NULL);
     secret_wipe(bytes, size);
+}
+
+void
+channel_when_sent(struct channel *c, void (*on_sent)(void))
+{
+    c->on_sent = on_sent;
+    tell_if_sent(c);
 }
 
 void

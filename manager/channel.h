@@ -31,6 +31,9 @@ struct channel *channel_open(int mailbox, const struct channel_kind *kind, void 
  * loop).  Borrows m's descriptors. */
 void channel_send(struct channel *c, const struct message *m);
 
+/* Calls once when nothing waits here any more, at once if nothing does; never if it has ended. */
+void channel_when_sent(struct channel *c, void (*on_sent)(void));
+
 /* Says end of file to the other end, and goes on reading. */
 void channel_finish(struct channel *c);
 

@@ -66,13 +66,19 @@ manager_is_stopping(void)
     return is_stopping;
 }
 
-/* cordond ends the others; this process goes by itself. */
+static void
+on_told(void)
+{
+    uv_stop(manager_loop);
+}
+
+/* cordond ends the others; this process goes by itself, when cordond has been told everything: whom to
+ * kill, too. */
 static void
 finish(void)
 {
     log_info("stopped");
-    tree_finished();
-    uv_stop(manager_loop);
+    tree_finished(on_told);
 }
 
 static void

@@ -53,7 +53,7 @@ struct tree_events {
 /* Opens the channel to cordond (fd PROCESS_MAILBOX).  Borrows events. */
 void tree_open(const struct tree_events *events);
 void tree_ready(void);                                  /* the control socket listens */
-void tree_finished(void);                               /* everything is closed; cordond ends us */
+void tree_finished(void (*on_told)(void));                               /* everything is closed; cordond ends us */
 void tree_keep(uint32_t kind, uint64_t number, int fd); /* enum kept_kind; borrows fd */
 void tree_drop(uint32_t kind, uint64_t number);         /* batched, a partial batch after 1 s */
 json_t *tree_processes(void);                           /* rows for cordon.status */

@@ -405,11 +405,12 @@ tree_ready(void)
 }
 
 void
-tree_finished(void)
+tree_finished(void (*on_told)(void))
 {
     struct message m;
 
     on_drop_timer(&drop_timer);
     message_init(&m, MESSAGE_FINISHED);
     channel_send(cordond, &m);
+    channel_when_sent(cordond, on_told);
 }

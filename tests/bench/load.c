@@ -122,7 +122,9 @@ static struct {
     char protocol[16], suite[64], group[32];
 } load;
 
-static void
+static _Noreturn void fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static _Noreturn void
 fatal(const char *format, ...)
 {
     va_list args;

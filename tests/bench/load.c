@@ -45,6 +45,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -747,11 +748,14 @@ run(void)
 
 /* The listener, or one of its connections. */
 struct plain {
+    LIST_ENTRY(plain) entry;
     int fd;
     char wants;        /* 0 before its first byte */
     size_t start, end; /* what echo has not yet sent */
     char bytes[4096];
 };
+
+static LIST_HEAD(, plain) plains = LIST_HEAD_INITIALIZER(plains);
 
 static struct plain *
 plain_new(int epoll, int fd)
@@ -762,7 +766,16 @@ plain_new(int epoll, int fd)
     if (p == NULL || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
         fatal("the backend: %s", strerror(errno));
     p->fd = fd;
+    LIST_INSERT_HEAD(&plains, p, entry);
     return p;
+}
+
+static void
+plain_end(struct plain *p)
+{
+    LIST_REMOVE(p, entry);
+    close(p->fd);
+    free(p);
 }
 
 static void
@@ -871,21 +884,23 @@ serve_plain(void)
     int epoll = epoll_create1(EPOLL_CLOEXEC), count;
     struct plain *listener = plain_new(epoll, plain_listen());
     struct plain *input = plain_new(epoll, STDIN_FILENO);
+    bool is_over = false;
 
-    while ((count = epoll_wait(epoll, events, EVENTS, -1)) >= 0 || errno == EINTR) {
+    while (!is_over && ((count = epoll_wait(epoll, events, EVENTS, -1)) >= 0 || errno == EINTR)) {
         for (int i = 0; i < count; i++) {
             struct plain *p = events[i].data.ptr;
 
-            if (p == input)
-                return;
-            if (p == listener) {
+            if (p == listener)
                 plain_accept(epoll, p->fd);
-            } else if (!plain_step(epoll, p, events[i].events)) {
-                close(p->fd);
-                free(p);
-            }
+            else if (p == input)
+                is_over = true;
+            else if (!plain_step(epoll, p, events[i].events))
+                plain_end(p);
         }
     }
+    while (!LIST_EMPTY(&plains))
+        plain_end(LIST_FIRST(&plains));
+    close(epoll);
 }
 
 /* --- the command line ----------------------------------------------------------------------- */

@@ -259,8 +259,10 @@ TEST_F(PasswordTest, TheKeeperRemembersThePassword) {
         Reload();
         EXPECT_EQ(ECDSA, Shown(listener));
     }
+#ifndef CORDON_SANITIZED /* whose shadow memory is too large to be read */
     EXPECT_EQ(
         0, process_memory_count(Pid("cordon manager"), HARNESS_PASSWORD, strlen(HARNESS_PASSWORD)));
+#endif
 
     PutEncrypted("server", "another");
     Line line = client().Call("cordon.reload");

@@ -1,4 +1,5 @@
 #include "api/doctor.h"
+#include "ipc/walls.h"
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -104,13 +105,27 @@ check_manager(struct doctor *d)
                     (long long)json_integer_value(json_object_get(d->status, "connections")));
 }
 
-/* What this version does not have, whatever the machine. */
+/* As the nurseries of the cordond that runs have found out. */
 static void
 check_walls(struct doctor *d)
 {
-    doctor_find(d, FINDING_WARN, "walls",
-                "a worker is held by its uid, no_new_privs and resource limits; system call "
-                "filters, namespaces and Landlock are not built yet");
+    const json_t *missing = json_object_get(json_object_get(d->status, "walls"), "missing");
+    json_t *name;
+    size_t i;
+
+    if (!json_is_array(missing)) {
+        doctor_find(d, FINDING_OK, "walls", "a cordond that runs says which stand: start one");
+        return;
+    }
+    json_array_foreach (missing, i, name) {
+        enum wall wall;
+
+        if (json_is_string(name) && wall_parse(json_string_value(name), &wall))
+            doctor_find(d, FINDING_WARN, wall_name(wall), "this wall does not stand: %s",
+                        wall_absence(wall));
+    }
+    doctor_find(d, FINDING_OK, "walls", "%zu of %d stand around a worker",
+                (size_t)WALL_COUNT - json_array_size(missing), WALL_COUNT);
 }
 
 static enum exit_status

@@ -187,10 +187,11 @@ static void
 check_seccomp(struct doctor *d)
 {
     if (access("/proc/sys/kernel/seccomp/actions_avail", R_OK) == 0)
-        doctor_find(d, FINDING_OK, "seccomp", "the kernel has system call filters (not used yet)");
+        doctor_find(d, FINDING_OK, "seccomp", "the kernel has system call filters");
     else
-        doctor_find(d, FINDING_WARN, "seccomp",
-                    "the kernel has no system call filters: build it with CONFIG_SECCOMP_FILTER");
+        doctor_find(d, FINDING_BAD, "seccomp",
+                    "the kernel has no system call filters, and without them there is no worker: "
+                    "build it with CONFIG_SECCOMP_FILTER");
 }
 
 static void
@@ -198,12 +199,17 @@ check_namespaces(struct doctor *d)
 {
     long long most = read_number("/proc/sys/user/max_user_namespaces");
     long long unprivileged = read_number("/proc/sys/kernel/unprivileged_userns_clone");
+    long long confined = read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
 
-    if (most == 0 || unprivileged == 0)
-        doctor_find(d, FINDING_OK, "namespaces",
-                    "users may not make user namespaces (not needed: they are not used yet)");
+    if (most == 0 || unprivileged == 0 || confined == 1)
+        doctor_find(d, FINDING_WARN, "namespaces",
+                    "users may not make user namespaces, so workers see the machine's files, "
+                    "network and IPC: set %s",
+                    most == 0           ? "user.max_user_namespaces above 0"
+                    : unprivileged == 0 ? "kernel.unprivileged_userns_clone=1"
+                                        : "kernel.apparmor_restrict_unprivileged_userns=0");
     else
-        doctor_find(d, FINDING_OK, "namespaces", "there are user namespaces (not used yet)");
+        doctor_find(d, FINDING_OK, "namespaces", "users may make user namespaces");
 }
 
 static void

@@ -15,7 +15,7 @@ function(cordon_find_static_gnutls variable)
     endif()
 
     # What GnuTLS says it needs, but for what worker/absent.c stands in for.
-    set(names ${GNUTLS_STATIC_LIBRARIES})
+    set(names ${GNUTLS_STATIC_LIBRARIES} ${SECCOMP_STATIC_LIBRARIES})
     list(REMOVE_ITEM names p11-kit atomic)
     set(archives "")
     set(missing "")

@@ -107,8 +107,10 @@ fd_send(int socket, const void *bytes, size_t *size, const int *fds, size_t fd_c
         control.header.cmsg_len = CMSG_LEN(fd_count * sizeof(int));
         memcpy(CMSG_DATA(&control.header), fds, fd_count * sizeof(int));
     }
+    /* A worker's filter knows only the one that cannot pass descriptors on. */
     do {
-        sent = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+        sent = fd_count > 0 ? sendmsg(socket, &message, flags | MSG_NOSIGNAL)
+                            : send(socket, bytes, *size, flags | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
         if (errno == EAGAIN || errno == ENOBUFS)

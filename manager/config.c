@@ -11,6 +11,7 @@
 #include "ipc/fd.h"
 #include "ipc/message.h"
 #include "ipc/secret.h"
+#include "ipc/walls.h"
 #include "manager/line.h"
 #include "manager/service_definition.h"
 
@@ -51,6 +52,7 @@ config_set_defaults(struct config *c)
     for (size_t i = 0; i < NUMBER_KEY_COUNT; i++)
         *number_at(c, &number_keys[i]) = number_keys[i].normal;
     c->log_format = LOG_TEXT;
+    c->walls = walls_required();
     c->admin_group = (gid_t)-1;
     snprintf(c->system_trust_file, sizeof(c->system_trust_file), "%s",
              "/etc/ssl/certs/ca-certificates.crt");
@@ -94,7 +96,7 @@ fail_unknown(struct reading *r, const char *name)
     log_escape(shown, sizeof(shown), name, strlen(name));
     return fail(r,
                 "there is no key %s; there are %sadmin_group, log_format, log_level, services, "
-                "system_trust_file",
+                "system_trust_file, walls",
                 shown, list);
 }
 
@@ -158,6 +160,38 @@ read_trust_file(struct reading *r, const json_t *value)
     return true;
 }
 
+static bool
+fail_wall(struct reading *r)
+{
+    char list[256] = "";
+    size_t used = 0;
+
+    for (int i = 0; i < WALL_COUNT && used < sizeof(list); i++)
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ", " : "",
+                                 wall_name((enum wall)i));
+    return fail(r, "walls must be an array of some of %s", list);
+}
+
+/* Those without which there is no worker. */
+static bool
+read_walls(struct reading *r, const json_t *value)
+{
+    uint32_t walls = 0;
+    enum wall wall;
+    json_t *name;
+    size_t i;
+
+    if (!json_is_array(value))
+        return fail_wall(r);
+    json_array_foreach (value, i, name) {
+        if (!json_is_string(name) || !wall_parse(json_string_value(name), &wall))
+            return fail_wall(r);
+        walls |= WALL_BIT(wall);
+    }
+    r->config.walls = walls;
+    return true;
+}
+
 /* Files are named from where this one is. */
 static bool
 read_services(struct reading *r, json_t *value)
@@ -195,6 +229,8 @@ read_key(struct reading *r, const char *name, json_t *value)
         return read_log_format(r, value);
     if (strcmp(name, "system_trust_file") == 0)
         return read_trust_file(r, value);
+    if (strcmp(name, "walls") == 0)
+        return read_walls(r, value);
     if (strcmp(name, "services") == 0)
         return read_services(r, value);
     return fail_unknown(r, name);

@@ -8,6 +8,7 @@
 #include "ipc/log.h"
 #include "ipc/suites.h"
 #include "manager/connection.h"
+#include "manager/manager.h"
 
 static char *
 copy_of(const char *text)
@@ -197,6 +198,8 @@ connection_row(const struct connection *c)
     json_object_set_new(row, "sni_hostname", text_json(f->server_name));
     json_object_set_new(row, "alpn", text_json(f->alpn));
     json_object_set_new(row, "pid", c->pid != 0 ? json_integer(c->pid) : json_null());
+    json_object_set_new(row, "walls",
+                        c->worker != NULL ? walls_json(worker_walls(c->worker)) : json_null());
     if (c->worker != NULL && !c->has_goodbye)
         worker_last_bytes(c->worker, &in, &out);
     json_object_set_new(row, "in", json_integer((json_int_t)in));

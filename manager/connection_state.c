@@ -144,6 +144,15 @@ spawn_refused(struct connection *c, enum result reason, const char *why)
     connection_end(c, "local", &f);
 }
 
+static void
+walls_refused(struct connection *c)
+{
+    struct failure f;
+
+    nurseries_refuse(&f);
+    connection_end(c, "local", &f);
+}
+
 static bool
 add_keeper_channel(struct connection *c, struct message *m)
 {
@@ -173,6 +182,10 @@ on_nursery(void *owner, struct nursery *n)
     struct message m;
     char peer[81];
 
+    if (n == NULL && nurseries_missing_walls() != 0) {
+        walls_refused(c);
+        return;
+    }
     if (n == NULL) {
         spawn_refused(c, RESULT_INTERNAL,
                       "no clean nursery was ready within 250 ms; try once more");

@@ -212,6 +212,12 @@ load_refuse(struct context_load *l, const char *option, const char *why)
 {
     json_t *value;
 
+    /* Then nothing is wrong with any option: there is no nursery that could say so. */
+    if (nurseries_missing_walls() != 0) {
+        nurseries_refuse(&l->failure);
+        load_fail(l);
+        return;
+    }
     /* Who gave no keyfile has its key in certfile. */
     if (strcmp(option, "keyfile") == 0 && l->keyfile == NULL)
         option = "certfile";
@@ -337,6 +343,8 @@ context_step(struct context *c)
         context_check(c, CHECK_CHAIN);
     } else if (c->trust != NULL && !c->trust->is_checked) {
         context_check(c, CHECK_TRUST);
+    } else if (nurseries_missing_walls() != 0) {
+        context_break(c, "walls", result_text(RESULT_WALLS));
     } else {
         c->state = CONTEXT_SENT;
         uv_timer_start(&c->timer, on_not_known, KNOWN_TIMEOUT_MS, 0);

@@ -18,6 +18,7 @@
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "ipc/process.h"
+#include "ipc/sandbox.h"
 #include "ipc/secret.h"
 #include "manager/keeper_channels.h"
 #include "manager/keeper_io.h"
@@ -186,6 +187,7 @@ main(int argc, char **argv)
         log_error("no loop errno=%s", posix_name(errno));
         return EXIT_FAILURE;
     }
+    sandbox_enter_or_end(SANDBOX_KEEPER);
     for (;;)
         turn();
 }

@@ -16,6 +16,7 @@
 #include "ipc/clock.h"
 #include "ipc/log.h"
 #include "ipc/process.h"
+#include "ipc/sandbox.h"
 #include "ipc/secret.h"
 #include "manager/change.h"
 #include "manager/config.h"
@@ -311,6 +312,7 @@ main(int argc, char **argv)
         !requests_open(why, sizeof(why)))
         give_up(why);
     read_config();
+    sandbox_enter_or_end(SANDBOX_MANAGER);
     manager_loop = uv_default_loop();
     tree_open(&events);
     uv_run(manager_loop, UV_RUN_DEFAULT);

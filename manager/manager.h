@@ -34,6 +34,7 @@ struct config {
     enum log_format log_format;  /* text */
     uint32_t pem_cache_clean_ms; /* changed files are looked for; 120000; 0: never */
     gid_t admin_group;           /* (gid_t)-1: none */
+    uint32_t walls;              /* mask of enum wall: without them there is no worker */
     char system_trust_file[256]; /* /etc/ssl/certs/ca-certificates.crt */
 };
 
@@ -74,6 +75,12 @@ void connections_count(const struct client *c, uint32_t *connections, uint32_t *
 bool nurseries_library(uint32_t *versions, const uint8_t **suites, size_t *suites_size);
 /* "GnuTLS 3.7.9, linked statically"; "" before the first nursery is ready. */
 const char *nurseries_library_name(void);
+/* The walls that stand around the last nursery that came up: mask of enum wall.  false: none has. */
+bool nurseries_walls(uint32_t *standing);
+/* Those that are required and do not stand, so that there is no nursery; 0: none. */
+uint32_t nurseries_missing_walls(void);
+/* An array of their names. */
+json_t *walls_json(uint32_t walls);
 
 /* Ledger rows of clients, subscriptions and requests (ledger.h has the others). */
 void ledger_client_open(uint64_t number, uid_t uid);

@@ -41,6 +41,17 @@ method_describe(struct request *r)
     request_reply(r, result);
 }
 
+static json_t *
+walls_status(void)
+{
+    uint32_t standing;
+
+    if (!nurseries_walls(&standing))
+        return json_null();
+    return json_pack("{s:o, s:o}", "standing", walls_json(standing), "missing",
+                     walls_json(~standing));
+}
+
 void
 method_status(struct request *r)
 {
@@ -51,8 +62,10 @@ method_status(struct request *r)
         "log_level", log_level_name(log_get_level()), "clients", (json_int_t)clients_count(),
         "subscriptions", (json_int_t)events_subscription_count(), "processes", tree_processes());
 
-    if (status)
+    if (status) {
+        json_object_set_new(status, "walls", walls_status());
         connections_status(status);
+    }
     request_reply(r, status);
 }
 

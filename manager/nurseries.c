@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "ipc/board.h"
 #include "ipc/clock.h"
 #include "ipc/fd.h"
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
+#include "ipc/walls.h"
 #include "manager/channel.h"
 #include "manager/logging.h"
 #include "manager/manager.h"
@@ -49,6 +51,7 @@ struct nursery {
     struct channel *channel; /* NULL once dead */
     struct child *child;
     int board; /* owned; until the last worker is gone */
+    uint32_t walls; /* that stand around it and its workers */
     unsigned forks, in_flight;
     size_t contexts_pending;
     struct map contexts; /* number → &context_sent or &context_known */
@@ -87,6 +90,13 @@ static struct {
     char name[101]; /* "GnuTLS 3.7.9"; "": not known yet */
 } library;
 
+/* Of the last nursery that said so: all see the same machine. */
+static struct {
+    bool is_known;
+    uint32_t standing;
+    uint32_t missing; /* of those that are required */
+} walls;
+
 /* Ends that cordond told of before the nursery's forked was read. */
 static struct {
     uint32_t pid;
@@ -97,6 +107,7 @@ static unsigned next_orphan;
 
 static void nurseries_arrange(void);
 static void nursery_retire(struct nursery *n, const char *why);
+static void nursery_lost(struct nursery *n, const char *why);
 
 bool
 nurseries_library(uint32_t *versions, const uint8_t **suites, size_t *suites_size)
@@ -111,6 +122,37 @@ const char *
 nurseries_library_name(void)
 {
     return library.name;
+}
+
+bool
+nurseries_walls(uint32_t *standing)
+{
+    *standing = walls.standing;
+    return walls.is_known;
+}
+
+uint32_t
+nurseries_missing_walls(void)
+{
+    return walls.missing;
+}
+
+void
+nurseries_refuse(struct failure *f)
+{
+    failure_set(f, RESULT_WALLS, NULL, "{s:o}", "missing", walls_json(walls.missing));
+}
+
+json_t *
+walls_json(uint32_t mask)
+{
+    json_t *names = json_array();
+
+    for (int i = 0; i < WALL_COUNT; i++) {
+        if (mask & WALL_BIT(i))
+            json_array_append_new(names, json_string(wall_name((enum wall)i)));
+    }
+    return names;
 }
 
 /* --- workers --- */
@@ -177,6 +219,12 @@ uint32_t
 worker_pid(const struct worker *w)
 {
     return w->pid;
+}
+
+uint32_t
+worker_walls(const struct worker *w)
+{
+    return w->nursery->walls;
 }
 
 const char *
@@ -353,11 +401,50 @@ nurseries_drop_context(uint64_t number)
     }
 }
 
+/* Says so when it is news: every generation sees the same machine. */
+static void
+log_walls(uint32_t standing, uint32_t missing)
+{
+    for (int i = 0; i < WALL_COUNT; i++) {
+        enum wall wall = (enum wall)i;
+
+        if (missing & WALL_BIT(wall))
+            log_error("a required wall does not stand wall=%s hint=\"%s; cordon doctor says more\"",
+                      wall_name(wall), wall_absence(wall));
+        else if (!(standing & WALL_BIT(wall)))
+            log_warn("a wall does not stand wall=%s hint=\"%s\"", wall_name(wall),
+                     wall_absence(wall));
+    }
+}
+
+/* What a nursery says before it has read a byte of anybody else's.  false: it may not be used. */
+static bool
+note_walls(struct nursery *n, const struct message_nursery_ready *ready)
+{
+    uint32_t missing;
+
+    n->walls = ready->walls & (WALL_BIT(WALL_COUNT) - 1);
+    n->walls &= ~WALL_BIT(WALL_UID);
+    if (ready->uid != geteuid())
+        n->walls |= WALL_BIT(WALL_UID);
+    missing = config.walls & ~n->walls;
+    if (!walls.is_known || walls.standing != n->walls || walls.missing != missing)
+        log_walls(n->walls, missing);
+    walls.is_known = true;
+    walls.standing = n->walls;
+    walls.missing = missing;
+    return missing == 0;
+}
+
 static void
 handle_ready(struct nursery *n, const struct message_nursery_ready *ready)
 {
     if (n->state != NURSERY_STARTING)
         return;
+    if (!note_walls(n, ready)) {
+        nursery_lost(n, "a wall that the configuration requires does not stand");
+        return;
+    }
     library.is_known = true;
     library.versions = ready->versions;
     log_escape(library.name, sizeof(library.name), ready->library, strlen(ready->library));

@@ -46,6 +46,9 @@ void nurseries_stop(void);
 /* To all that fork, or will. */
 void nurseries_tell(const struct message *m);
 
+/* Why there is none: WALLS in *f, when nurseries_missing_walls() says so. */
+void nurseries_refuse(struct failure *f);
+
 /* Calls on_nursery, at once if it can. */
 void nurseries_want(struct spawn_want *want);
 void nurseries_want_forget(struct spawn_want *want); /* fine if it does not wait */
@@ -63,6 +66,7 @@ uint32_t worker_pid(const struct worker *w); /* 0: not forked yet */
 const char *worker_last_state(const struct worker *w);
 /* And the plaintext bytes moved so far, also while it lives. */
 void worker_last_bytes(const struct worker *w, uint64_t *in, uint64_t *out);
+uint32_t worker_walls(const struct worker *w); /* mask of enum wall: those that stand around it */
 uint64_t nursery_generation(const struct nursery *n);
 /* A worker of it ended without a goodbye: it is retired. */
 void nurseries_taint(uint64_t generation);

@@ -21,6 +21,7 @@
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "ipc/process.h"
+#include "ipc/sandbox.h"
 
 enum {
     REQUEST_TIMEOUT_MS = 60000,
@@ -342,6 +343,8 @@ main(int argc, char **argv)
     process_begin("checker", false, PROCESS_MAILBOX);
     process_title_init(argc, argv);
     process_limit_helper();
+    tzset(); /* which reads a file */
+    sandbox_enter_or_end(SANDBOX_CHECKER);
     if (mailbox_receive_wait(PROCESS_MAILBOX, MANAGER_TO_CHECKER, buffer, MESSAGE_MAX, &request,
                              NULL, clock_now_ms() + REQUEST_TIMEOUT_MS) != RESULT_OK)
         return EXIT_FAILURE;

@@ -139,7 +139,7 @@ facts_fill(struct facts *facts, const struct session *s, struct message *m)
     gnutls_datum_t protocol;
 
     memset(facts, 0, sizeof *facts);
-    e->version = library_version(gnutls_protocol_get_version(tls));
+    e->version = library_tls_version(gnutls_protocol_get_version(tls));
     e->suite = library_session_suite(tls);
     e->resumed = gnutls_session_is_resumed(tls) != 0;
     e->group = library_group(gnutls_group_get(tls));

@@ -20,6 +20,7 @@
 #include "ipc/log.h"
 #include "ipc/mailbox.h"
 #include "ipc/process.h"
+#include "ipc/sandbox.h"
 #include "ipc/secret.h"
 
 enum {
@@ -237,6 +238,7 @@ main(int argc, char **argv)
     log_set_sink(NULL);
     log_set_level(LOG_ERROR);
     process_limit_helper();
+    sandbox_enter_or_end(SANDBOX_KEY_DECODER);
     if (mailbox_receive_wait(PROCESS_MAILBOX, KEEPER_TO_DECODER, buffer, MESSAGE_MAX_LARGE,
                              &request, NULL, clock_now_ms() + REQUEST_TIMEOUT_MS) != RESULT_OK)
         return EXIT_FAILURE;

@@ -91,7 +91,7 @@ static const struct {
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
 unsigned
-library_version(gnutls_protocol_t version)
+library_tls_version(gnutls_protocol_t version)
 {
     for (size_t i = 0; i < COUNT(versions); i++) {
         if (versions[i].theirs == version)
@@ -127,7 +127,7 @@ library_versions(void)
     unsigned mask = 0;
 
     for (; *list != 0; list++)
-        mask |= library_version(*list);
+        mask |= library_tls_version(*list);
     return mask;
 }
 

@@ -40,7 +40,7 @@ bool library_find_suite(uint16_t code, struct library_suite *suite);
 uint16_t library_session_suite(gnutls_session_t tls);
 
 /* One enum tls_version; 0: unknown. */
-unsigned library_version(gnutls_protocol_t version);
+unsigned library_tls_version(gnutls_protocol_t version);
 
 /* NamedGroup and SignatureScheme (RFC 8446 4.2.7, 4.2.3) of GnuTLS' numbers; 0: unknown. */
 unsigned library_group(gnutls_group_t group);

@@ -3,6 +3,7 @@
  * secret, and forks a worker for each connection.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -26,14 +27,20 @@
 #include "ipc/mailbox.h"
 #include "ipc/message.h"
 #include "ipc/process.h"
+#include "ipc/sandbox.h"
+#include "ipc/walls.h"
 #include "worker/credentials.h"
 #include "worker/heap.h"
 #include "worker/library.h"
+#include "worker/rehearsal.h"
 #include "worker/selftest.h"
 #include "worker/text.h"
 #include "worker/worker.h"
 
-enum { MAX_SUITES = 256 };
+enum {
+    MAX_SUITES = 256,
+    MAILBOX = SANDBOX_SENDMSG_FD, /* the manager's; where it lies once the walls stand */
+};
 
 /* Behind the library's version: a static one is as new as the last build. */
 #ifdef CORDON_STATIC
@@ -72,7 +79,7 @@ die(const char *what, const char *why)
 static void
 tell_manager(const struct message *m)
 {
-    enum result result = mailbox_send_wait(PROCESS_MAILBOX, m, -1);
+    enum result result = mailbox_send_wait(MAILBOX, m, -1);
 
     if (result == RESULT_CHANNEL_CLOSED)
         exit(0);
@@ -183,16 +190,6 @@ compare_fds(const void *a, const void *b)
 }
 
 static void
-keep_own_descriptors(const struct worker_start *start)
-{
-    int keep[3] = { start->peer, start->mailbox, start->keeper };
-    size_t count = start->keeper >= 0 ? 3 : 2;
-
-    qsort(keep, count, sizeof *keep, compare_fds);
-    process_keep_only(keep, count);
-}
-
-static void
 reset_signals(void)
 {
     sigset_t none;
@@ -202,19 +199,28 @@ reset_signals(void)
 }
 
 /*
- * What is inherited was entered by the nursery; what belongs to one worker is entered here, before
- * it reads its first message.  Seccomp and namespaces will be inherited too.
+ * What is inherited the nursery has put up (ipc/sandbox.h); what belongs to one worker is put up
+ * here, before it reads its first message.
  */
-static _Noreturn void
-child_main(struct nursery *n, const struct worker_start *start, uint32_t page)
+static inline __attribute__((always_inline)) void
+become_worker(struct nursery *n, uint32_t page, int *fds, size_t count)
 {
     renew_canary();
     gnutls_rnd_refresh();
     reset_signals();
     keep_own_page(n->board, page);
-    keep_own_descriptors(start);
+    qsort(fds, count, sizeof *fds, compare_fds);
+    process_keep_only(fds, count);
     process_limit_worker();
     (void)prctl(PR_SET_NAME, "cordon-worker");
+}
+
+static _Noreturn void
+child_main(struct nursery *n, const struct worker_start *start, uint32_t page)
+{
+    int fds[3] = { start->peer, start->mailbox, start->keeper };
+
+    become_worker(n, page, fds, start->keeper >= 0 ? 3 : 2);
     process_title("cordon worker %s %s%s%s", start->handle,
                   start->credentials->role == ROLE_SERVER ? "server" : "client",
                   start->peer_name[0] != '\0' ? " " : "", start->peer_name);
@@ -378,7 +384,7 @@ serve_one(struct nursery *n)
     struct message m;
     const char *why;
     enum result result =
-        mailbox_receive(PROCESS_MAILBOX, MANAGER_TO_NURSERY, n->buffer, MESSAGE_MAX, &m, &why);
+        mailbox_receive(MAILBOX, MANAGER_TO_NURSERY, n->buffer, MESSAGE_MAX, &m, &why);
 
     if (result == RESULT_WOULD_BLOCK)
         return false;
@@ -395,7 +401,7 @@ static _Noreturn void
 serve(struct nursery *n)
 {
     for (;;) {
-        struct pollfd fds[2] = { { PROCESS_MAILBOX, POLLIN, 0 }, { n->signals, POLLIN, 0 } };
+        struct pollfd fds[2] = { { MAILBOX, POLLIN, 0 }, { n->signals, POLLIN, 0 } };
 
         if (poll(fds, 2, -1) < 0)
             continue;
@@ -431,8 +437,79 @@ map_board(void)
     return board;
 }
 
+/* --- the walls -------------------------------------------------------------------------------- */
+
+/* To the one descriptor over which the walls let descriptors pass. */
 static void
-tell_ready(void)
+move_mailbox(void)
+{
+    if (fcntl(PROCESS_MAILBOX, F_DUPFD_CLOEXEC, MAILBOX) != MAILBOX)
+        die("the mailbox cannot be moved", strerror(errno));
+    close(PROCESS_MAILBOX);
+    mailbox_log_to(MAILBOX);
+}
+
+/* It may be a terminal or the log's own pipe: no place for a worker.  Lines go over the mailbox; the
+ * sanitizers' reports do not. */
+static void
+leave_stderr(void)
+{
+#ifndef CORDON_SANITIZED
+    if (dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+        die("no standard error", strerror(errno));
+#endif
+}
+
+static _Noreturn void
+rehearsing_child(struct nursery *n, struct rehearsal *r)
+{
+    int fds[REHEARSAL_FDS];
+
+    memcpy(fds, r->fds, sizeof fds);
+    become_worker(n, 0, fds, REHEARSAL_FDS);
+    rehearsal_play(r);
+}
+
+/*
+ * A worker's work, done once inside the walls: what is missing from them is known before there is
+ * a peer.  Returns the walls that stand.
+ */
+static uint32_t
+rehearse(struct nursery *n, struct rehearsal *r, uint32_t walls)
+{
+    const char *why;
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        rehearsing_child(n, r);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        die("the rehearsal cannot begin", strerror(errno));
+    if (!rehearsal_went_well(status, &why))
+        die("the rehearsal inside the walls failed", why);
+    rehearsal_fini(r);
+    return walls | rehearsal_walls(status);
+}
+
+/* Enters everything that is inherited.  Before it the whole machine is there, after it only what
+ * the manager sends. */
+static uint32_t
+enter_walls(struct nursery *n, gnutls_certificate_credentials_t credentials)
+{
+    static struct rehearsal rehearsal;
+    const char *why;
+
+    if (rehearsal_init(&rehearsal, credentials, &why) != RESULT_OK)
+        die("no rehearsal", why);
+    move_mailbox();
+    leave_stderr();
+    return rehearse(n, &rehearsal, sandbox_enter(SANDBOX_NURSERY));
+}
+
+/* --- ready ------------------------------------------------------------------------------------ */
+
+static void
+tell_ready(uint32_t walls, uid_t uid)
 {
     uint16_t codes[MAX_SUITES];
     uint8_t bytes[2 * MAX_SUITES];
@@ -450,12 +527,17 @@ tell_ready(void)
     m.as.nursery_ready.library = library;
     m.as.nursery_ready.versions = library_versions();
     m.as.nursery_ready.suites = (struct bytes){ bytes, 2 * count };
+    m.as.nursery_ready.walls = walls;
+    m.as.nursery_ready.uid = uid;
     tell_manager(&m);
 }
 
 int
 main(int argc, char **argv)
 {
+    gnutls_certificate_credentials_t credentials;
+    uid_t uid = geteuid(); /* inside its user namespace it has no name */
+    uint32_t walls;
     const char *why;
 
     library_clean_environment(argv);
@@ -472,8 +554,11 @@ main(int argc, char **argv)
         die("no signalfd", strerror(errno));
     if (gnutls_global_init() < 0)
         die("the TLS library does not start", gnutls_check_version(NULL));
-    if (selftest_run(&why) != RESULT_OK)
+    if (selftest_credentials(&credentials, &why) != RESULT_OK ||
+        selftest_run(credentials, &why) != RESULT_OK)
         die("the self-test failed", why);
-    tell_ready();
+    walls = enter_walls(&nursery, credentials);
+    gnutls_certificate_free_credentials(credentials);
+    tell_ready(walls, uid);
     serve(&nursery);
 }

@@ -14,6 +14,7 @@
 #include "ipc/clock.h"
 #include "ipc/mailbox.h"
 #include "ipc/process.h"
+#include "ipc/sandbox.h"
 
 enum {
     ADDRESS_SIZE = 17,
@@ -104,6 +105,7 @@ main(int argc, char **argv)
     process_begin("resolver", false, PROCESS_MAILBOX);
     process_title_init(argc, argv);
     process_limit_helper();
+    sandbox_enter_or_end(SANDBOX_RESOLVER);
     if (mailbox_receive_wait(PROCESS_MAILBOX, MANAGER_TO_RESOLVER, buffer, MESSAGE_MAX, &request,
                              NULL, clock_now_ms() + REQUEST_TIMEOUT_MS) != RESULT_OK)
         return EXIT_FAILURE;

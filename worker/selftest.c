@@ -140,23 +140,18 @@ make_certificate(gnutls_x509_crt_t certificate, gnutls_x509_privkey_t key)
 }
 
 static enum result
-run_with(gnutls_certificate_credentials_t credentials, gnutls_x509_crt_t certificate,
-         gnutls_x509_privkey_t key, const char **why)
+fill_credentials(gnutls_certificate_credentials_t credentials, gnutls_x509_crt_t certificate,
+                 gnutls_x509_privkey_t key, const char **why)
 {
-    enum result result;
-
     *why = "no certificate could be made";
     if (!make_certificate(certificate, key) ||
         gnutls_certificate_set_x509_key(credentials, &certificate, 1, key) < 0)
         return RESULT_TLS_BROKEN;
-    result = try_priority("NORMAL:-VERS-ALL:+VERS-TLS1.2", credentials, why);
-    if (result == RESULT_OK)
-        result = try_priority("NORMAL:-VERS-ALL:+VERS-TLS1.3", credentials, why);
-    return result;
+    return RESULT_OK;
 }
 
 enum result
-selftest_run(const char **why)
+selftest_credentials(gnutls_certificate_credentials_t *out, const char **why)
 {
     gnutls_certificate_credentials_t credentials = NULL;
     gnutls_x509_crt_t certificate = NULL;
@@ -166,9 +161,22 @@ selftest_run(const char **why)
     *why = "there is not enough memory";
     if (gnutls_certificate_allocate_credentials(&credentials) >= 0 &&
         gnutls_x509_crt_init(&certificate) >= 0 && gnutls_x509_privkey_init(&key) >= 0)
-        result = run_with(credentials, certificate, key, why);
+        result = fill_credentials(credentials, certificate, key, why);
     gnutls_x509_privkey_deinit(key);
     gnutls_x509_crt_deinit(certificate);
-    gnutls_certificate_free_credentials(credentials);
+    if (result == RESULT_OK)
+        *out = credentials;
+    else
+        gnutls_certificate_free_credentials(credentials);
+    return result;
+}
+
+enum result
+selftest_run(gnutls_certificate_credentials_t credentials, const char **why)
+{
+    enum result result = try_priority("NORMAL:-VERS-ALL:+VERS-TLS1.2", credentials, why);
+
+    if (result == RESULT_OK)
+        result = try_priority("NORMAL:-VERS-ALL:+VERS-TLS1.3", credentials, why);
     return result;
 }

@@ -111,7 +111,7 @@ ask_keeper(gnutls_sign_algorithm_t algorithm, const gnutls_datum_t *data, gnutls
         return RESULT_CHANNEL_CLOSED;
     message_init(&m, MESSAGE_SIGN);
     m.as.sign.scheme = library_scheme(algorithm);
-    m.as.sign.version = library_version(gnutls_protocol_get_version(signer.tls));
+    m.as.sign.version = library_tls_version(gnutls_protocol_get_version(signer.tls));
     if (!signer_content(signer.role, m.as.sign.version, data, &m.as.sign.content))
         return RESULT_REFUSED;
     result = mailbox_send(signer.channel, &m);

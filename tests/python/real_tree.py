@@ -1,5 +1,6 @@
 """A Cordon of real processes, and certificates, for tests in Python."""
 
+import json
 import os
 import pwd
 import shutil
@@ -50,15 +51,21 @@ def make_certificates(folder):
 class Cordon:
     """A cordond of our own, with its control socket in folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, config=None, **popen):
         self.socket = os.path.join(folder, "control.sock")
+        path = "/dev/null"
+        if config is not None:
+            path = os.path.join(folder, "cordon.json")
+            with open(path, "w") as f:
+                json.dump(config, f)
         self.log_path = os.path.join(folder, "log")
         ready, writer = os.pipe()
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [os.path.join(ROOT, "bin/cordond"), "--socket", self.socket,
+                [os.path.join(ROOT, "bin/cordond"), "--socket", self.socket, "--config", path,
                  "--log-level", "debug", "--ready-fd", str(writer)],
-                pass_fds=[writer], stdin=subprocess.DEVNULL, stderr=log)
+                pass_fds=[writer], stdin=subprocess.DEVNULL, stderr=log,
+                **popen)
         os.close(writer)
         with os.fdopen(ready, "rb") as f:
             if f.read(1) != b"\n":

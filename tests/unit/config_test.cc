@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 extern "C" {
+#include "ipc/walls.h"
 #include "manager/config.h"
 #include "manager/description.h"
 
@@ -66,6 +67,15 @@ TEST_F(ConfigTest, Defaults) {
     EXPECT_EQ(120000U, c_.pem_cache_clean_ms);
     EXPECT_EQ((gid_t)-1, c_.admin_group);
     EXPECT_STREQ("/etc/ssl/certs/ca-certificates.crt", c_.system_trust_file);
+    EXPECT_EQ(walls_required(), c_.walls);
+}
+
+TEST_F(ConfigTest, AWallThatThereIsNotIsRefusedWithThoseThereAre) {
+    EXPECT_FALSE(Parse(R"({"walls":["moat"]})"));
+    EXPECT_NE(std::string::npos, std::string(why_).find("seccomp, no_new_privs, limits")) << why_;
+    EXPECT_FALSE(Parse(R"({"walls":"seccomp"})"));
+    EXPECT_TRUE(Parse(R"({"walls":[]})")) << why_;
+    EXPECT_EQ(0U, c_.walls);
 }
 
 TEST_F(ConfigTest, AnEmptyObjectChangesNothing) {
@@ -79,7 +89,7 @@ TEST_F(ConfigTest, EveryKeyIsRead) {
         "connections_max":4,"listeners_max":5,"clients_max":6,"requests_max":7,"contexts_max":8,
         "nursery_forks_max":9,"nursery_age_max":10,
         "ssl_pem_cache_clean":0,"log_level":"debug","log_format":"json","admin_group":10,
-        "system_trust_file":"/t"})"))
+        "system_trust_file":"/t","walls":["network","uid"]})"))
         << why_;
     EXPECT_EQ(1U, c_.alert_timeout_ms);
     EXPECT_EQ(2U, c_.restart_intensity);
@@ -96,6 +106,7 @@ TEST_F(ConfigTest, EveryKeyIsRead) {
     EXPECT_EQ(LOG_DEBUG, level_);
     EXPECT_EQ(LOG_JSON, c_.log_format);
     EXPECT_STREQ("/t", c_.system_trust_file);
+    EXPECT_EQ(WALL_BIT(WALL_NETWORK) | WALL_BIT(WALL_UID), c_.walls);
 }
 
 TEST_F(ConfigTest, AGroupByName) {

@@ -188,10 +188,10 @@ limit_memory(rlim_t data)
 }
 
 void
-process_limit_worker(void)
+process_limit_worker(uint64_t data, uint32_t cpu_s)
 {
-    limit_memory((rlim_t)96 << 20);
-    limit(RLIMIT_CPU, (rlim_t)6 * 3600);
+    limit_memory((rlim_t)data);
+    limit(RLIMIT_CPU, (rlim_t)cpu_s);
     limit(RLIMIT_NOFILE, 32);
     limit(RLIMIT_NPROC, 0);
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "ipc/result.h"
@@ -36,8 +37,12 @@ void process_title_append(const char *word, const char *another);
 /* Closes all descriptors above 2 but those in keep (sorted ascending). */
 void process_keep_only(const int *keep, size_t count);
 
+/* What a worker may use, where its context does not say otherwise. */
+#define PROCESS_WORKER_DATA  (UINT64_C(96) << 20) /* bytes */
+#define PROCESS_WORKER_CPU_S (UINT32_C(6) * 3600)
+
 /* How a worker's rlimits look; applied in the forked child. */
-void process_limit_worker(void);
+void process_limit_worker(uint64_t data, uint32_t cpu_s);
 /* ... and a one-shot helper's: memory, CPU seconds, no files, no processes. */
 void process_limit_helper(void);
 

@@ -179,6 +179,7 @@ const struct sandbox_call sandbox_manager_calls[] = {
     { "accept4",         ANYHOW },
     { "bind",            ANYHOW },
     { "chmod",           ANYHOW },
+    { "chown",           { INT(1, UINT32_MAX) } }, /* the group only */
     { "connect",         ANYHOW },
     { "epoll_create1",   ANYHOW },
     { "epoll_ctl",       ANYHOW },
@@ -186,6 +187,7 @@ const struct sandbox_call sandbox_manager_calls[] = {
     { "epoll_wait",      ANYHOW },
     { "eventfd2",        ANYHOW },
     { "fchmodat",        ANYHOW },
+    { "fchownat",        { INT(2, UINT32_MAX) } },
     { "fcntl",           ANYHOW },
     { "ftruncate",       ANYHOW },
     { "futex",           ANYHOW },

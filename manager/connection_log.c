@@ -184,6 +184,8 @@ explain(const struct connection *c, struct why *w)
                        .signal = field(v, "signal"),
                        .hint = field(v, "hint"),
                        .level = level_of(c, v->failure.reason) };
+    if (strcmp(w->signal, "SIGSYS") == 0)
+        w->hint = HINT_FORBIDDEN_CALL;
     w->detail = detail_of(c, w);
     if (w->state[0] == '\0')
         w->state = c->failed_state != NULL ? c->failed_state : connection_state_name(c->state);

@@ -40,6 +40,8 @@ context_digest(const struct context_facts *facts, const uint8_t *certificate,
     add_number(d, facts->fail_if_no_peer_cert);
     add_number(d, facts->honor_cipher_order);
     add_number(d, facts->depth);
+    add_number(d, facts->data_limit);
+    add_number(d, facts->cpu_limit_s);
     add_block(d, facts->alpn, facts->alpn_size);
     add_block(d, certificate, certificate != NULL ? DIGEST_SIZE : 0);
     add_block(d, public_key.data, public_key.size);
@@ -59,6 +61,8 @@ context_facts_from(struct context_facts *facts, const struct options *o)
     facts->fail_if_no_peer_cert = o->fail_if_no_peer_cert;
     facts->honor_cipher_order = o->honor_cipher_order;
     facts->depth = o->depth;
+    facts->data_limit = o->data_limit;
+    facts->cpu_limit_s = o->cpu_limit_s;
     facts->alpn_size = o->alpn_size;
     memcpy(facts->alpn, o->alpn, o->alpn_size);
 }

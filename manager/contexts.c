@@ -389,6 +389,9 @@ context_describe(const struct context *c, struct message *m)
     out->verify = c->facts.verify;
     out->fail_if_no_peer_cert = c->facts.fail_if_no_peer_cert;
     out->depth = c->facts.depth;
+    out->has_data_limit = out->has_cpu_limit_s = true;
+    out->data_limit = c->facts.data_limit;
+    out->cpu_limit_s = c->facts.cpu_limit_s;
     out->alpn = (struct bytes){ c->facts.alpn, c->facts.alpn_size };
     if (c->certificates >= 0) {
         out->certificate_index = (uint32_t)m->fd_count;

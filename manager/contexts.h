@@ -26,6 +26,8 @@ struct context_facts {
     size_t suite_count;
     bool verify, fail_if_no_peer_cert, honor_cipher_order;
     uint32_t depth;
+    uint64_t data_limit;
+    uint32_t cpu_limit_s;
     uint8_t alpn[2048];
     size_t alpn_size;
 };

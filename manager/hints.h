@@ -19,4 +19,9 @@ const char *hint_for_alert(const char *alert, const char *cause, bool by_peer, e
 /* Of a handshake that ended without an alert.  NULL likewise. */
 const char *hint_for_reason(enum result reason, enum tls_role role);
 
+/* Of a worker that its system call filter has killed. */
+#define HINT_FORBIDDEN_CALL                                                                  \
+    "The connection's process made a system call that none of them makes, and was killed: an " \
+    "attack through its TLS library, or an assertion of ours. The kernel's log names the call."
+
 #endif

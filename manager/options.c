@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "ipc/fd.h"
+#include "ipc/process.h"
 #include "ipc/secret.h"
 #include "ipc/suites.h"
 
@@ -54,6 +55,8 @@ set_defaults(struct options *o, enum tls_role role)
     o->verify = role == ROLE_CLIENT;
     o->log_alert = true;
     o->depth = DEPTH_NORMAL;
+    o->data_limit = PROCESS_WORKER_DATA;
+    o->cpu_limit_s = PROCESS_WORKER_CPU_S;
     o->active = true;
     o->delivery = DELIVERY_DESCRIPTOR;
     o->nodelay = o->reuseaddr = true;
@@ -327,6 +330,18 @@ read_word(struct reading *d, const char *option, const char *word, bool *to)
 }
 
 static void
+read_limits(struct reading *d)
+{
+    const json_t *limits = json_object_get(d->json, "worker_limits");
+    const json_t *data = json_object_get(limits, "data"), *cpu = json_object_get(limits, "cpu");
+
+    if (data)
+        d->out->data_limit = (uint64_t)json_integer_value(data);
+    if (cpu)
+        d->out->cpu_limit_s = (uint32_t)json_integer_value(cpu);
+}
+
+static void
 read_simple(struct reading *d)
 {
     struct options *o = d->out;
@@ -346,6 +361,7 @@ read_simple(struct reading *d)
     read_bool(d, "reuseaddr", &o->reuseaddr);
     read_bool(d, "accept_proxy", &o->accept_proxy);
     o->delivery = is_messages ? DELIVERY_MESSAGES : DELIVERY_DESCRIPTOR;
+    read_limits(d);
     if (depth)
         o->depth = (uint32_t)json_integer_value(depth);
     if (backlog)

@@ -36,6 +36,8 @@ struct options {
     bool honor_cipher_order;
     bool log_alert;
     uint32_t depth;
+    uint64_t data_limit; /* of a worker's memory, bytes */
+    uint32_t cpu_limit_s;
     uint8_t alpn[2048]; /* names after their length in one byte */
     size_t alpn_size;
     char *verify_hostname; /* owned; NULL: none given; "" : disabled */

@@ -9,6 +9,7 @@
 #include <gnutls/x509.h>
 
 #include "ipc/fd.h"
+#include "ipc/process.h"
 #include "ipc/suites.h"
 #include "worker/library.h"
 
@@ -399,6 +400,8 @@ credentials_new(struct credentials **out, struct message *m, struct credentials_
     c->verify = wanted->verify != 0;
     c->fail_if_no_peer_cert = wanted->fail_if_no_peer_cert != 0;
     c->depth = wanted->depth;
+    c->data_limit = wanted->has_data_limit ? wanted->data_limit : PROCESS_WORKER_DATA;
+    c->cpu_limit_s = wanted->has_cpu_limit_s ? wanted->cpu_limit_s : PROCESS_WORKER_CPU_S;
     result = load(c, m, fault);
     if (result != RESULT_OK) {
         credentials_free(c);

@@ -30,6 +30,8 @@ struct credentials {
     bool verify;
     bool fail_if_no_peer_cert;
     unsigned depth;
+    uint64_t data_limit; /* bytes */
+    uint32_t cpu_limit_s;
     bool has_key;
     gnutls_certificate_credentials_t certificates; /* owned */
     gnutls_priority_t priority;                    /* owned */

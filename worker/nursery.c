@@ -203,7 +203,8 @@ reset_signals(void)
  * here, before it reads its first message.
  */
 static inline __attribute__((always_inline)) void
-become_worker(struct nursery *n, uint32_t page, int *fds, size_t count)
+become_worker(struct nursery *n, const struct credentials *limits, uint32_t page, int *fds,
+              size_t count)
 {
     renew_canary();
     gnutls_rnd_refresh();
@@ -211,7 +212,7 @@ become_worker(struct nursery *n, uint32_t page, int *fds, size_t count)
     keep_own_page(n->board, page);
     qsort(fds, count, sizeof *fds, compare_fds);
     process_keep_only(fds, count);
-    process_limit_worker();
+    process_limit_worker(limits->data_limit, limits->cpu_limit_s);
     (void)prctl(PR_SET_NAME, "cordon-worker");
 }
 
@@ -220,7 +221,7 @@ child_main(struct nursery *n, const struct worker_start *start, uint32_t page)
 {
     int fds[3] = { start->peer, start->mailbox, start->keeper };
 
-    become_worker(n, page, fds, start->keeper >= 0 ? 3 : 2);
+    become_worker(n, start->credentials, page, fds, start->keeper >= 0 ? 3 : 2);
     process_title("cordon worker %s %s%s%s", start->handle,
                   start->credentials->role == ROLE_SERVER ? "server" : "client",
                   start->peer_name[0] != '\0' ? " " : "", start->peer_name);
@@ -466,7 +467,7 @@ rehearsing_child(struct nursery *n, struct rehearsal *r)
     int fds[REHEARSAL_FDS];
 
     memcpy(fds, r->fds, sizeof fds);
-    become_worker(n, 0, fds, REHEARSAL_FDS);
+    become_worker(n, &r->servers[0], 0, fds, REHEARSAL_FDS);
     rehearsal_play(r);
 }
 

@@ -12,6 +12,7 @@
 #include "ipc/fd.h"
 #include "ipc/mailbox.h"
 #include "ipc/message.h"
+#include "ipc/process.h"
 #include "ipc/walls.h"
 #include "worker/facts.h"
 #include "worker/library.h"
@@ -51,6 +52,8 @@ make_side(struct credentials *c, enum tls_role role, const char *priority,
     c->role = role;
     c->versions = library_versions();
     c->certificates = credentials;
+    c->data_limit = PROCESS_WORKER_DATA;
+    c->cpu_limit_s = PROCESS_WORKER_CPU_S;
     c->suite_count = sizeof c->suites / sizeof *c->suites;
     library_suites(c->suites, &c->suite_count);
     return gnutls_priority_init(&c->priority, priority, NULL) >= 0;

@@ -8,10 +8,14 @@ import ctypes
 import ctypes.util
 import json
 import os
+import pwd
+import re
+import signal
 import socket
 import ssl
 import subprocess
 import tempfile
+import time
 import unittest
 
 import cordon
@@ -77,9 +81,10 @@ class Walls(unittest.TestCase):
         self.client = cordon.open(self.cordon.socket)
         self.addCleanup(self.client.close)
 
-    def echo(self):
+    def echo(self, **options):
         """A TLS connection to a service; the worker lives as long as it does."""
-        port = serve(self.client, {"echo": True}, certfile=os.path.join(self.folder, "web.pem"))
+        port = serve(self.client, {"echo": True}, certfile=os.path.join(self.folder, "web.pem"),
+                     **options)
         context = ssl.create_default_context(cafile=os.path.join(self.folder, "ca.pem"))
         tcp = socket.create_connection(("127.0.0.1", port), TIME_LIMIT_S)
         self.addCleanup(tcp.close)
@@ -89,11 +94,27 @@ class Walls(unittest.TestCase):
         self.assertEqual(b"echo", tls.recv(4))
         return tls
 
+    def wait_for_log(self, pattern):
+        deadline = time.monotonic() + TIME_LIMIT_S
+        while not re.search(pattern, self.cordon.log()):
+            self.assertLess(time.monotonic(), deadline, self.cordon.log())
+            time.sleep(0.02)
+
     def walls(self):
         return self.client.call("cordon.status", {})["walls"]
 
 
+def managers_group():
+    return pwd.getpwnam("cordon").pw_gid if os.geteuid() == 0 else os.getegid()
+
+
 class StandingTest(Walls):
+    config = {"admin_group": managers_group()}
+
+    def test_the_manager_may_still_give_its_socket_to_a_group(self):
+        self.assertEqual(managers_group(), os.stat(self.cordon.socket).st_gid)
+        self.assertNotIn("cannot be given to admin_group", self.cordon.log())
+
     def test_each_process_is_inside_its_own(self):
         self.echo()
         standing = set(self.walls()["standing"])
@@ -144,6 +165,24 @@ class StandingTest(Walls):
         if "limits" in standing:
             self.assertEqual(["0", "0"], limits["Max file size"])
             self.assertNotEqual("unlimited", limits["Max data size"][1])
+
+    def test_who_makes_a_forbidden_call_is_logged_as_an_attack(self):
+        tls = self.echo()
+        row, = self.client.call("cordon.connections", {})["connections"]
+        os.kill(row["pid"], signal.SIGSYS)      # as the filter does
+        with self.assertRaises(OSError):
+            while tls.recv(1):
+                pass
+            raise OSError("the stream was cut, without close_notify")
+        self.wait_for_log("signal=SIGSYS .*an attack through its TLS library")
+
+    def test_what_a_worker_may_use_is_its_listeners_choice(self):
+        self.echo(worker_limits={"data": 256 << 20, "cpu": 60})
+        row, = self.client.call("cordon.connections", {})["connections"]
+        limits = limits_of(row["pid"])
+        self.assertEqual(["60", "60"], limits["Max cpu time"])
+        if "limits" in self.walls()["standing"]:
+            self.assertEqual([str(256 << 20)] * 2, limits["Max data size"])
 
     def test_each_connection_has_all_that_a_machine_like_this_gives(self):
         self.echo()

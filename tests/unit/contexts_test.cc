@@ -70,6 +70,8 @@ const Change kChanges[] = {
     {"FailIfNoPeerCert", [](Inputs *i) { i->facts.fail_if_no_peer_cert = true; }},
     {"HonorCipherOrder", [](Inputs *i) { i->facts.honor_cipher_order = true; }},
     {"Depth", [](Inputs *i) { i->facts.depth = 9; }},
+    {"DataLimit", [](Inputs *i) { i->facts.data_limit = 1; }},
+    {"CpuLimit", [](Inputs *i) { i->facts.cpu_limit_s = 1; }},
     {"OneAlpn", [](Inputs *i) { SetAlpn(i, "\x02h2"); }},
     {"TwoAlpn",
      [](Inputs *i) {

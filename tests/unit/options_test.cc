@@ -108,12 +108,14 @@ TEST_F(OptionsTest, AServerDoesNot) {
     EXPECT_FALSE(o_.verify);
     EXPECT_STREQ("/c", o_.certfile.path);
     EXPECT_EQ(1024, o_.backlog);
+    EXPECT_EQ(96U << 20, o_.data_limit);
+    EXPECT_EQ(21600U, o_.cpu_limit_s);
 }
 
 TEST_F(OptionsTest, EverythingIsRead) {
     ASSERT_EQ(RESULT_OK, Read(ROLE_SERVER,
                               R"({"certfile":"/c","keyfile":"/k","password":"p","cacertfile":"/ca",
-                   "verify":"verify_peer","fail_if_no_peer_cert":true,"depth":3,
+                   "verify":"verify_peer","fail_if_no_peer_cert":true,"depth":3,"worker_limits":{"data":67108864,"cpu":5},
                    "versions":["tlsv1.2"],"honor_cipher_order":true,"log_alert":false,
                    "alpn_preferred_protocols":["h2","x"],"active":false,"delivery":"messages",
                    "mode":"list","nodelay":false,"backlog":7,"reuseaddr":false})"));
@@ -123,6 +125,8 @@ TEST_F(OptionsTest, EverythingIsRead) {
     EXPECT_TRUE(o_.verify && o_.fail_if_no_peer_cert && o_.honor_cipher_order && o_.mode_list);
     EXPECT_FALSE(o_.log_alert || o_.active || o_.nodelay || o_.reuseaddr);
     EXPECT_EQ(3U, o_.depth);
+    EXPECT_EQ(67108864U, o_.data_limit);
+    EXPECT_EQ(5U, o_.cpu_limit_s);
     EXPECT_EQ(7, o_.backlog);
     EXPECT_EQ((unsigned)TLS_1_2, o_.versions);
     EXPECT_EQ(DELIVERY_MESSAGES, o_.delivery);

@@ -393,20 +393,20 @@ on_added(void *owner)
     struct adding *a = owner;
     struct request *r = a->request;
     const char *name = json_string_value(json_object_get(request_params(r), "name"));
-    struct service *s;
+    const struct service *s;
     struct failure f;
 
     change_commit(a->change);
     a->change = NULL;
     close_unused();
-    adding_free(a);
     s = service_find(name);
     if (s != NULL && service_is_open(s)) {
         listener_reply(r, s->listener);
-        return;
+    } else {
+        failure_set(&f, RESULT_INTERNAL, "the service does not listen; the log says why", NULL);
+        request_fail(r, &f);
     }
-    failure_set(&f, RESULT_INTERNAL, "the service does not listen; the log says why", NULL);
-    request_fail(r, &f);
+    adding_free(a); /* not before: whoever has the next turn may remove the service in this */
 }
 
 static void

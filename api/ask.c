@@ -30,10 +30,10 @@ receive(const struct arguments *a, struct control *control, json_t **message)
 }
 
 enum exit_status
-ask_send(const struct arguments *a, struct control *control, const char *method, json_t *params,
-         const int *fds, size_t fd_count)
+ask_send(const struct arguments *a, struct control *control, int id, const char *method,
+         json_t *params, const int *fds, size_t fd_count)
 {
-    json_t *request = json_pack("{s:s,s:i,s:s,s:o}", "jsonrpc", "2.0", "id", 1, "method", method,
+    json_t *request = json_pack("{s:s,s:i,s:s,s:o}", "jsonrpc", "2.0", "id", id, "method", method,
                                 "params", params ? params : json_object());
     enum result result;
 
@@ -53,7 +53,7 @@ enum exit_status
 ask_raw(const struct arguments *a, struct control *control, const char *method, json_t *params,
         const int *fds, size_t fd_count, json_t **answer)
 {
-    enum exit_status status = ask_send(a, control, method, params, fds, fd_count);
+    enum exit_status status = ask_send(a, control, 1, method, params, fds, fd_count);
 
     while (status == EXIT_OK) {
         const char *event;

@@ -14,9 +14,10 @@
 /* Connects as --socket says.  Gives *control (control_free). */
 enum exit_status ask_open(const struct arguments *a, struct control **control);
 
-/* Sends the question alone.  Takes params (NULL: none); borrows fds. */
-enum exit_status ask_send(const struct arguments *a, struct control *control, const char *method,
-                          json_t *params, const int *fds, size_t fd_count);
+/* Sends the question alone; its answer has the same id, which no other unanswered one may have.  Takes
+ * params (NULL: none); borrows fds. */
+enum exit_status ask_send(const struct arguments *a, struct control *control, int id,
+                          const char *method, json_t *params, const int *fds, size_t fd_count);
 
 /*
  * Calls method and waits for the answer.  Takes params (NULL: none); borrows fds.  Gives *result.

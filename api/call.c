@@ -134,7 +134,7 @@ call_and_wait(const struct arguments *a, json_t *params, const struct files *fil
 
     if (status != EXIT_OK)
         return status;
-    status = ask_send(a, control, a->words[0], json_incref(params), files->fds, files->count);
+    status = ask_send(a, control, 1, a->words[0], json_incref(params), files->fds, files->count);
     if (status == EXIT_OK) {
         signals = signals_open(NULL);
         control_set_interrupt(control, signals);

@@ -23,6 +23,9 @@
 
 enum { HOST_SIZE = 256, DRAIN_S = 10 };
 
+/* Of what is asked while it serves: the answers come in any order. */
+enum { ID_ADD = 1, ID_REMOVE, ID_STATUS };
+
 /* clang-format off */
 static const struct option_row options[] = {
     { "listen", "ADDRESS:PORT", "where: 127.0.0.1:8443, [::1]:8443, :8443 (every address);\n"
@@ -80,6 +83,8 @@ struct serve {
     int signals;             /* owned */
     bool has_manager;        /* the control socket is open */
     bool is_draining;
+    bool is_reloading;   /* a cordon.service_add is on its way */
+    bool reloads_again;  /* SIGHUP came meanwhile */
     bool is_removing;    /* a cordon.service_remove is on its way */
     bool is_asked;       /* a cordon.status is on its way */
     bool has_news;       /* one has ended since */
@@ -219,18 +224,20 @@ make_params(const struct serve *s, struct files *files, json_t **params)
     return EXIT_OK;
 }
 
-/* Makes the service, or makes it anew from its files.  Gives *result. */
+/* Makes the service, or makes it anew from its files.  Gives *result; NULL: nothing waits for it. */
 static enum exit_status
 add_service(struct serve *s, json_t **result)
 {
+    static const char method[] = "cordon.service_add";
     struct files files = { .count = 0 };
     enum exit_status status;
     json_t *params = NULL;
 
     status = make_params(s, &files, &params);
-    if (status == EXIT_OK)
-        status =
-            ask(s->a, s->control, "cordon.service_add", params, files.fds, files.count, result);
+    if (status == EXIT_OK && result)
+        status = ask(s->a, s->control, method, params, files.fds, files.count, result);
+    else if (status == EXIT_OK)
+        status = ask_send(s->a, s->control, ID_ADD, method, params, files.fds, files.count);
     files_close(&files);
     return status;
 }
@@ -297,7 +304,7 @@ ask_how_many(struct serve *s)
     if (s->is_removing || s->is_asked || !s->has_manager)
         return;
     s->has_news = false;
-    s->is_asked = ask_send(s->a, s->control, "cordon.status", NULL, NULL, 0) == EXIT_OK;
+    s->is_asked = ask_send(s->a, s->control, ID_STATUS, "cordon.status", NULL, NULL, 0) == EXIT_OK;
 }
 
 static void
@@ -316,7 +323,7 @@ static void
 begin_draining(struct serve *s)
 {
     s->is_removing = s->has_manager &&
-                     ask_send(s->a, s->control, "cordon.service_remove",
+                     ask_send(s->a, s->control, ID_REMOVE, "cordon.service_remove",
                               json_pack("{s:s}", "name", SERVICE_NAME), NULL, 0) == EXIT_OK;
     if (!s->is_removing) {
         stop_tree(s);
@@ -336,15 +343,27 @@ on_stop_signal(struct serve *s)
         stop_tree(s);
 }
 
-/* What was served goes on when the new files are no good. */
+/* What was served goes on when the new files are no good.  Nothing waits here either. */
 static void
 on_reload_signal(struct serve *s)
 {
-    json_t *result;
-
-    if (s->stops > 0 || !s->has_manager || add_service(s, &result) != EXIT_OK)
+    if (s->stops > 0 || !s->has_manager)
         return;
-    json_decref(result);
+    s->reloads_again = s->is_reloading;
+    if (!s->is_reloading)
+        s->is_reloading = add_service(s, NULL) == EXIT_OK;
+}
+
+static void
+on_reloaded(struct serve *s, json_t *answer)
+{
+    json_t *error = json_object_get(answer, "error");
+
+    s->is_reloading = false;
+    if (error)
+        (void)output_error(s->a, NULL, json_incref(error));
+    if (s->reloads_again)
+        on_reload_signal(s);
 }
 
 static void
@@ -373,19 +392,23 @@ connections_left(const json_t *status)
     return json_integer_value(connections) - json_integer_value(leaving);
 }
 
-/* Takes message: an event, which tells of an end, or the answer to what was asked last. */
+/* Takes message: an event, which tells of an end, or an answer. */
 static void
 on_message(struct serve *s, json_t *message)
 {
-    json_int_t left = connections_left(json_object_get(message, "result"));
+    json_int_t id = json_integer_value(json_object_get(message, "id"));
+    json_int_t left = -1;
 
     if (json_object_get(message, "method")) {
         s->has_news = true;
-    } else if (s->is_removing) {
+    } else if (id == ID_ADD) {
+        on_reloaded(s, message);
+    } else if (id == ID_REMOVE) {
         s->is_removing = false;
         s->has_news = true;
-    } else if (left >= 0) {
+    } else if (id == ID_STATUS) {
         s->is_asked = false;
+        left = connections_left(json_object_get(message, "result"));
     }
     json_decref(message);
     if (s->is_draining && left == 0)

@@ -18,6 +18,7 @@ import threading
 import time
 import unittest
 
+import cordon
 from command_lib import (
     CommandTest, Server, children, descendants, read_to_end, say_goodbye, wait_for_end)
 from real_tree import TIME_LIMIT_S, give_folder, make_certificates
@@ -282,6 +283,43 @@ class ServeTest(CommandTest):
         self.serves(self.others)
         before.close()
         self.stop(process)
+
+    def hang_up(self, process):
+        """SIGHUP, taken by the command."""
+        process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + TIME_LIMIT_S
+        while True:
+            with open("/proc/%d/status" % process.pid) as f:
+                if re.search(r"^ShdPnd:\s*0+$", f.read(), re.MULTILINE):
+                    return
+            self.assertLess(time.monotonic(), deadline, "the signal is not taken")
+
+    def test_a_sighup_while_files_are_read_is_not_lost(self):
+        pem, new = (os.path.join(self.sockets, name) for name in ("web.pem", "new.pem"))
+        shutil.copy(self.pem, pem)
+        shutil.copy(os.path.join(self.others, "web.pem"), new)
+        process = self.serve("--certfile", pem, "--echo", "--drain-timeout", "600")
+        with cordon.open(self.control) as client:
+            [manager] = [row["pid"] for row in client.call("cordon.status", {})["processes"]
+                         if row["name"] == "manager"]
+        os.kill(manager, signal.SIGSTOP)
+        try:
+            self.hang_up(process)
+            os.rename(new, pem)
+            self.hang_up(process)
+        finally:
+            os.kill(manager, signal.SIGCONT)
+        deadline = time.monotonic() + TIME_LIMIT_S
+        while not self.trusts(self.others):
+            self.assertLess(time.monotonic(), deadline, "the new certificate does not come")
+        self.assertEqual("", self.stop(process)[1])
+
+    def test_sigterm_while_files_are_read_ends_it(self):
+        for _ in range(5):
+            process = self.serve("--certfile", self.pem, "--echo", "--drain-timeout", "600")
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual("", self.ends(process, 0)[1])
 
     # The beginning.
 

@@ -173,6 +173,19 @@ on_listen_abandoned(struct request *r, enum result why, void *data)
     listening_fail(g, &f);
 }
 
+/* Cordon may bind where its clients may not: it is not to lend that to everybody. */
+static bool
+may_bind(const struct request *r, const json_t *listen, struct failure *f)
+{
+    json_int_t port = json_integer_value(json_object_get(listen, "port"));
+
+    if (port == 0 || port >= IPPORT_RESERVED || client_is_administrator(request_client(r)))
+        return true;
+    failure_set(f, RESULT_NOT_ALLOWED, "ports below 1024 are for administrators", "{s:s}", "role",
+                "administrator");
+    return false;
+}
+
 /* The socket that listen or fd_index names, in g->parameters.fd. */
 static bool
 listening_socket(struct listening *g, struct failure *f)
@@ -189,6 +202,8 @@ listening_socket(struct listening *g, struct failure *f)
         failure_param(f, "fd_index", "it is not a listening stream socket");
         return false;
     }
+    if (!may_bind(g->request, listen, f))
+        return false;
     g->parameters.fd = listener_bind(listen, g->plan.options.reuseaddr, f);
     return g->parameters.fd >= 0;
 }

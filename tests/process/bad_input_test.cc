@@ -896,6 +896,24 @@ TEST_F(StrangerTest, HasNeitherDescriptorsNorPaths) {
     ExpectAlive(*c);
 }
 
+TEST_F(StrangerTest, IsLentNoPortBelow1024) {
+    std::unique_ptr<Client> c = Stranger();
+    ASSERT_NE(nullptr, c);
+    auto listen = [&](int port) {
+        return c->Call("ssl.listen",
+                       R"({"listen":{"address":"127.0.0.1","port":)" + std::to_string(port) +
+                           R"(},"deliver":{"client":{"host":"localhost","port":1,"options":{
+                              "delivery":"messages","verify":"verify_none"}}}})");
+    };
+
+    for (int port : {1, 443, 1023}) {
+        Line line = listen(port);
+        ExpectError(line, "not_allowed");
+        EXPECT_EQ("administrator", line.String("error.data.role")) << line.Text();
+    }
+    EXPECT_NE("", listen(0).String("result.listener"));
+}
+
 TEST_F(StrangerTest, DoesNotAdminister) {
     std::unique_ptr<Client> c = Stranger();
     ASSERT_NE(nullptr, c);

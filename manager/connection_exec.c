@@ -278,15 +278,18 @@ on_ended(void *owner, int error, int status)
     expect_no_pidfd(e);
     if (e->is_running) /* else the worker does not have it yet */
         fd_close(&e->fd);
-    if (error != 0)
+    if (error != 0 && e->owner != NULL) {
         exec_fail(e, error);
+        return;
+    }
+    if (error != 0)
+        log_info("conn=%s program did not start error=%s", e->handle, posix_name(error));
     else if (WIFSIGNALED(status))
         log_info("conn=%s program ended signal=SIG%s", e->handle,
                  sigabbrev_np(WTERMSIG(status)) != NULL ? sigabbrev_np(WTERMSIG(status)) : "?");
     else
         log_info("conn=%s program ended exit_status=%d", e->handle, WEXITSTATUS(status));
-    if (error == 0)
-        free_if_done(e);
+    free_if_done(e);
 }
 
 static bool

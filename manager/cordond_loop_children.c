@@ -62,7 +62,8 @@ on_manager_ended(struct loop *l, const struct child *c)
 static void
 on_child_ended(struct loop *l, const struct child *c)
 {
-    bool is_planned = c->status == 0 || l->state != TREE_RUNNING;
+    /* How a program ended the manager says: its connection is known there. */
+    bool is_planned = c->status == 0 || c->kind == PROCESS_LAUNCHER || l->state != TREE_RUNNING;
 
     if (c->kind == PROCESS_MANAGER) {
         on_manager_ended(l, c);

@@ -278,7 +278,11 @@ class ServeTest(CommandTest):
         with open(pem, "w") as f:
             f.write("nonsense")
         process.send_signal(signal.SIGHUP)
-        self.assertIn(b"certfile", process.stderr.readline())
+        for line in process.stderr:             # where a wall cannot stand, that is said before
+            if b"certfile" in line:
+                break
+        else:
+            self.fail("nothing is said of the file")
         self.echoes(before)
         self.serves(self.others)
         before.close()
